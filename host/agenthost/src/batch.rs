@@ -65,6 +65,12 @@ pub trait Runner: Send + Sync {
     /// Returns the limit on the sum over all tasks that is used up, or that refused a request because too little of it is
     /// left. No further task is started then.
     fn exhausted(&self) -> Option<LimitKind>;
+
+    /// Returns the error of a provider that refused its key, if one did. No further task is started then. A task that
+    /// met the refusal ends as canceled, so that a resumed batch runs it again.
+    fn refused_key(&self) -> Option<String> {
+        None
+    }
 }
 
 /// The end of one task of a batch.

@@ -298,6 +298,16 @@ pub enum BatchError {
         /// The cause.
         source: std::io::Error,
     },
+    /// The file of items is not text in UTF-8.
+    #[error("{name}: is {what}")]
+    Foreign {
+        /// The name of the items.
+        name: String,
+        /// The kind of file.
+        what: &'static str,
+        /// How to get a file that can be read.
+        hint: &'static str,
+    },
     /// The items are not in their format.
     #[error("{name}: {problem}")]
     Format {
@@ -351,6 +361,7 @@ impl Classify for BatchError {
             Self::Read { .. } => "Give a file of items that can be read.",
             Self::Device { .. } | Self::Directory { .. } => "Give a file of items.",
             Self::Spool { .. } => "Make room there, set TMPDIR to another directory, or give the items as a file.",
+            Self::Foreign { hint, .. } => hint,
             Self::Format { .. } => "The items are JSON Lines, CSV or a JSON array.",
             Self::Together { .. } => "Put fewer items into a task.",
             Self::Write { source, .. } if is_full(source.kind()) => "Make room, or name a file elsewhere.",

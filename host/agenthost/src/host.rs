@@ -29,6 +29,7 @@ mod tree;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -109,6 +110,8 @@ struct Served {
     /// `true` if the first of several requests with the same prefix is sent ahead of the others; `None` if not
     /// configured.
     warm_prefix: Option<bool>,
+    /// `true` once the provider has answered a call.
+    answered: AtomicBool,
 }
 
 impl Served {
@@ -258,6 +261,7 @@ impl Served {
             kind: config.kind.name(),
             hedge_after: config.hedge_after,
             warm_prefix: config.warm_prefix,
+            answered: AtomicBool::new(false),
             provider,
         }
     }

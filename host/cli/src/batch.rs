@@ -3,6 +3,7 @@
 //! All items are read twice: once to check that they fit, before anything is spent, and once to run them.
 
 pub(super) mod again;
+mod keys;
 pub(super) mod recorded;
 mod report;
 mod results;
@@ -17,7 +18,7 @@ use clap::builder::RangedU64ValueParser;
 
 use self::recorded::{Earlier, How, RecordedBatchCommand, digest};
 use self::report::{ProgressLine, document, exit_code, how_to_go_on, say};
-use self::results::Results;
+use self::results::{Form, Results};
 use super::budget::{self, PlanOptions};
 use super::global::Global;
 use super::host::recording_host;
@@ -28,9 +29,9 @@ use super::start::{StartArgs, before_start};
 use super::terminal::moving;
 use super::which::PluginArgs;
 use agenthost::batch::drive::{Settings, Stop, drive};
-use agenthost::batch::items::{Format, Source};
-use agenthost::batch::output::Layout;
-use agenthost::batch::tasks::{Shape, Survey, Tasks, survey};
+use agenthost::batch::items::{Format, Source, SourceOptions};
+use agenthost::batch::output::{Columns, Layout};
+use agenthost::batch::tasks::{Shape, Shard, Survey, Task, Tasks, survey};
 use agenthost::batch::workers::{MOST, Workers};
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
@@ -41,18 +42,25 @@ use agenthost::{FailedTasks, Host, Plugin};
 pub(super) struct Args {
     #[command(flatten)]
     which: PluginArgs,
-    /// The items: a .jsonl, .csv or .json file, or - for stdin
+    /// The items: a .jsonl, .csv, .tsv or .json file, which may be compressed with gzip, or - for stdin
     items: PathBuf,
     /// The format of the items, if the file name does not show it [default for stdin: jsonl]
     #[arg(long, value_name = "FORMAT")]
     format: Option<ItemFormat>,
+    /// The character between two cells of CSV: comma, semicolon, tab or another one [default: as in the header]
+    #[arg(long, value_name = "CHAR", value_parser = delimiter)]
+    delimiter: Option<u8>,
+    /// The column or field with each item's own id, which the results repeat as `id`
+    #[arg(long, value_name = "NAME")]
+    id_column: Option<String>,
     /// Give each task N items, if the plugin takes a list
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
     size: Option<u64>,
     /// The number of tasks that run at once; auto starts with 4 and grows while no request waits
     #[arg(long, value_name = "N|auto", default_value = "auto", value_parser = workers)]
     workers: WorkerCount,
-    /// Write the results to this file as JSON lines, replacing its content [default: -, which is stdout]
+    /// Write the results to this file, replacing its content: CSV if its name ends with .csv or .tsv, else JSON lines
+    /// [default: -, which is stdout]
     #[arg(long, short, value_name = "FILE|-")]
     output: Option<PathBuf>,
     /// Start no more tasks after N items have failed
@@ -61,6 +69,9 @@ pub(super) struct Args {
     /// Use only the first N items
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
+    /// Run only part I of N equal parts, whose results in their order are those of the whole
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
     /// Run nothing (fail) or all other items (skip) if an item is malformed or not of the plugin's type
     #[arg(long, value_name = "WHAT", default_value = "fail")]
     on_bad_item: OnBadItem,
@@ -103,7 +114,7 @@ pub(super) struct SumArgs {
 enum ItemFormat {
     /// A JSON value on each line
     Jsonl,
-    /// Comma-separated values under a header row
+    /// Rows of cells under a header row
     Csv,
     /// One JSON array
     Json,
@@ -150,6 +161,16 @@ fn workers(text: &str) -> std::result::Result<WorkerCount, String> {
     }
 }
 
+fn delimiter(text: &str) -> std::result::Result<u8, String> {
+    match (text, text.as_bytes()) {
+        ("comma", _) => Ok(b','),
+        ("semicolon", _) => Ok(b';'),
+        ("tab" | "\\t", _) => Ok(b'\t'),
+        (_, [byte]) if byte.is_ascii_punctuation() && *byte != b'"' || matches!(byte, b' ' | b'\t') => Ok(*byte),
+        _ => Err("neither comma, semicolon, tab nor one other ASCII character".into()),
+    }
+}
+
 impl Args {
     /// Returns the file for the results; `None` if they go to stdout.
     fn output(&self) -> Option<&Path> {
@@ -163,18 +184,30 @@ impl Args {
             ItemFormat::Json => Format::JsonArray,
         });
         let most = usize::try_from(MAX_INPUT_BYTES).unwrap_or(usize::MAX);
+        let options = SourceOptions::new(most)
+            .format(format)
+            .delimiter(self.delimiter)
+            .first(self.limit);
         let spool = Path::new(env.var("TMPDIR").filter(|dir| !dir.is_empty()).unwrap_or("/tmp"));
-        match self.items == Path::new("-") {
-            true => Source::spool_first(
-                std::io::stdin().lock(),
-                "stdin",
-                format.unwrap_or(Format::JsonLines),
-                most,
-                spool,
-                self.limit,
-            ),
-            false => Source::open_first(&env.cwd().join(&self.items), format, most, spool, self.limit),
+        let source = match self.items == Path::new("-") {
+            true => Source::spool_with(std::io::stdin().lock(), "stdin", &options, spool),
+            false => Source::open_with(&env.cwd().join(&self.items), &options, spool),
+        }?;
+        if self.delimiter.is_some() && source.format() != Format::Csv {
+            return Err(Error::usage("--delimiter: the items are not CSV")
+                .with_hint("Leave out --delimiter, or name the format with --format csv."));
         }
+        let header = source.header()?;
+        if let Some(id) = &self.id_column
+            && source.format() == Format::Csv
+            && !header.contains(id)
+        {
+            return Err(
+                Error::usage(format!("--id-column: {} has no column {id}", source.name()))
+                    .with_hint(format!("Name one of its columns: {}.", header.join(", "))),
+            );
+        }
+        Ok(source)
     }
 
     fn workers(&self, host: &Host) -> Workers {
@@ -241,18 +274,39 @@ async fn go(
 
     let shape = shape::of(&plugin, args.size)?;
     let check = |input: &serde_json::Value| plugin.check_input(input).map_err(|error| error.message().to_owned());
+    let form = Form::of(args.output())?;
+    let fields = shape::input_fields(&plugin, &shape);
     let tasks = || -> Result<Tasks<'_>> {
         let reader = source.read()?;
-        Ok(Tasks::new(
-            reader,
-            shape.clone(),
-            args.size.unwrap_or(1),
-            args.limit,
-            &check,
-        ))
+        let mut tasks = Tasks::new(reader, shape.clone(), args.size.unwrap_or(1), args.limit, &check);
+        if let Some(fields) = &fields {
+            tasks = tasks.fields(fields.iter().cloned());
+        }
+        if let Some(id) = &args.id_column {
+            tasks = tasks.id_column(id);
+        }
+        Ok(if form == Form::JsonLines {
+            tasks
+        } else {
+            tasks.keep_all()
+        })
     };
     let found = survey(tasks()?)?;
+    // A bad item is found by all parts, so that none of them runs.
     judge(&found, &source, &args, &plugin, &shape, printer)?;
+    let numbers = found.items.div_ceil(args.size.unwrap_or(1));
+    let part = args.shard.map_or(0..numbers, |shard| shard.range(numbers));
+    let tasks = || -> Result<_> {
+        let (start, end) = (part.start, part.end);
+        let is_before = move |task: &Result<Task>| matches!(task, Ok(task) if task.number < start);
+        let is_in = move |task: &Result<Task>| !matches!(task, Ok(task) if task.number >= end);
+        Ok(tasks()?.skip_while(is_before).take_while(is_in))
+    };
+    let found = match args.shard {
+        None => found,
+        Some(_) => survey(tasks()?)?,
+    };
+    note_carried(&source, fields.as_deref(), args.id_column.as_deref(), printer)?;
     let run = host.config().run().limits.overridden_by(&sums);
     if args.plan {
         let told = PlanOptions {
@@ -272,6 +326,10 @@ async fn go(
     }
 
     let replay = matches!(&earlier, Some((Earlier { how: How::Replay, .. }, _)));
+    if !replay && found.tasks > 0 {
+        keys::check(host.config(), &plugin, printer)?;
+    }
+    let columns = columns(form, &source, &args, &plugin, fields.as_deref())?;
     if !replay {
         refuse_unasked(&host, &plugin, &host.limits(&plugin, &limits))?;
     }
@@ -306,7 +364,7 @@ async fn go(
     };
     let runner = runner.open().await?;
     // The file is emptied only now, once this process owns the run.
-    let mut output = results.begin(printer)?;
+    let mut output = results.begin(columns, printer)?;
     let line = ProgressLine::new(found.items);
     let settings = Settings {
         workers: args.workers(&host),
@@ -366,10 +424,15 @@ async fn go(
 pub(super) fn count_tasks(plugin: &Plugin, file: &Path, size: Option<u64>, env: &Env) -> Result<u64> {
     let most = usize::try_from(MAX_INPUT_BYTES).unwrap_or(usize::MAX);
     let spool = Path::new(env.var("TMPDIR").filter(|dir| !dir.is_empty()).unwrap_or("/tmp"));
-    let source = Source::open_first(&env.cwd().join(file), None, most, spool, None)?;
+    let source = Source::open_with(&env.cwd().join(file), &SourceOptions::new(most), spool)?;
     let shape = shape::of(plugin, size)?;
     let check = |input: &serde_json::Value| plugin.check_input(input).map_err(|error| error.message().to_owned());
-    let found = survey(Tasks::new(source.read()?, shape, size.unwrap_or(1), None, &check))?;
+    let fields = shape::input_fields(plugin, &shape);
+    let mut tasks = Tasks::new(source.read()?, shape, size.unwrap_or(1), None, &check);
+    if let Some(fields) = fields {
+        tasks = tasks.fields(fields);
+    }
+    let found = survey(tasks)?;
     match found.first_bad.first() {
         None => Ok(found.tasks),
         Some(bad) => Err(Error::input(format!(
@@ -419,6 +482,50 @@ fn judge(
         ),
     };
     Err(Error::input(text).with_hint(hint))
+}
+
+/// Prints the columns of the items that are not given to the plugin.
+fn note_carried(source: &Source, fields: Option<&[String]>, id: Option<&str>, printer: &Printer) -> Result<()> {
+    let header = source.header()?;
+    let (given, carried): (Vec<_>, Vec<_>) = header
+        .iter()
+        .map(String::as_str)
+        .partition(|name| fields.is_none_or(|fields| fields.iter().any(|field| field == name)));
+    let carried: Vec<&str> = carried.into_iter().filter(|name| Some(*name) != id).collect();
+    if !carried.is_empty() && !given.is_empty() {
+        printer.note(&format!(
+            "not fields of the plugin's input, so they are only carried through to the results: {}",
+            carried.join(", ")
+        ));
+    }
+    Ok(())
+}
+
+/// Returns the columns of the results; `None` for JSON lines.
+fn columns(
+    form: Form,
+    source: &Source,
+    args: &Args,
+    plugin: &Plugin,
+    fields: Option<&[String]>,
+) -> Result<Option<Columns>> {
+    let delimiter = match form {
+        Form::JsonLines => return Ok(None),
+        Form::Tsv => b'\t',
+        // A spreadsheet that reads the items reads the results, too.
+        Form::Csv => source.delimiter()?.unwrap_or(b','),
+    };
+    let mut items = source.header()?;
+    if source.format() != Format::Csv {
+        items = fields.map_or_else(|| vec!["input".to_owned()], <[_]>::to_vec);
+        items.extend(args.id_column.clone().filter(|id| !items.contains(id)));
+    }
+    let output = shape::output_fields(plugin, args.size.is_some());
+    let columns = Columns::new(items, output).delimiter(delimiter);
+    Ok(Some(match args.shard {
+        Some(shard) if !shard.is_first() => columns.no_header(),
+        _ => columns,
+    }))
 }
 
 /// Returns a token that the first Ctrl-C cancels. The second one exits at once.

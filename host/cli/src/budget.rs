@@ -405,7 +405,7 @@ fn asked_for(config: &Config, plugin: &Plugin, starts: bool, names: &mut BTreeSe
 }
 
 /// Returns the model names that `plugin` itself can use.
-fn models_of(config: &Config, plugin: &Plugin) -> BTreeSet<String> {
+pub(crate) fn models_of(config: &Config, plugin: &Plugin) -> BTreeSet<String> {
     match plugin.info().imports.iter().any(Import::is_llm) {
         true => plugin.models(config),
         false => BTreeSet::new(),

@@ -509,3 +509,138 @@ fn a_full_disk_stops_the_batch() {
     assert!(said.contains("hint: Make room"), "{said}");
     assert!(said.contains(" not started; "), "{said}");
 }
+
+/// Compresses text with gzip, as `gzip` would.
+fn gzip(text: &str) -> Vec<u8> {
+    let mut command = std::process::Command::new("gzip");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    command.arg("-c").arg(file.path()).output().unwrap().stdout
+}
+
+#[test]
+fn a_table_of_a_spreadsheet_comes_back_as_one_with_the_labels_beside_its_own_columns() {
+    let server = Server::start(clerk);
+    let machine = machine_for(&server.config());
+    let triage = plugin("triage").display().to_string();
+    let text = "id;text;owner;subject\r\n1;\"a; b\";=1+1;27\" screen\r\n2;lost;Ada;\r\n3;c;-5;x\r\n";
+    std::fs::write(machine.cwd().join("tickets.csv.gz"), gzip(text)).unwrap();
+    let all = ["batch", &triage, "tickets.csv.gz", "--size", "1"];
+    let output = machine.run(all.into_iter().chain(["--output", "all.csv"]));
+    assert_eq!(output.code, 1, "{output}");
+    assert!(
+        output.stderr.contains("only carried through to the results: owner"),
+        "{output}"
+    );
+    let table = std::fs::read_to_string(machine.cwd().join("all.csv")).unwrap();
+    let rows: Vec<&str> = table.split_terminator("\r\n").collect();
+    assert_eq!(
+        rows[0],
+        "\u{feff}id;text;owner;subject;output.id;category;priority;reason;outcome;message;cost;input_tokens;output_tokens;index;line"
+    );
+    assert!(
+        rows[1].starts_with("1;\"a; b\";'=1+1;\"27\"\" screen\";1;bug;low;because;ok;;"),
+        "{table}"
+    );
+    assert!(
+        rows[2].starts_with("2;lost;Ada;;;;;;failed;the model gave no label for 2;"),
+        "{table}"
+    );
+    assert!(rows[3].starts_with("3;c;-5;x;3;"), "{table}");
+    assert_eq!(rows.len(), 4);
+
+    let mut parts = String::new();
+    for part in ["1/2", "2/2"] {
+        machine.run(all.into_iter().chain(["--output", "part.csv", "--shard", part]));
+        parts.push_str(&std::fs::read_to_string(machine.cwd().join("part.csv")).unwrap());
+    }
+    assert_eq!(parts, table);
+
+    let named = machine.run(all.into_iter().chain(["--id-column", "owner", "--shard", "1/3"]));
+    let line = &results(&named, 0)[0];
+    assert_eq!(
+        (&line["id"], &line["index"], &line["line"]),
+        (&json!("=1+1"), &json!(0), &json!(2))
+    );
+    let parquet = machine.run(all.into_iter().chain(["--output", "all.parquet"]));
+    assert!(
+        parquet.error(2).contains("results are not written as Parquet"),
+        "{parquet}"
+    );
+}
+
+#[test]
+fn a_part_keeps_the_numbers_of_the_whole_and_is_resumed_and_replayed_alone() {
+    let server = Server::start(echo);
+    let machine = machine_at(&server);
+    machine.write("items.jsonl", prompts(7));
+    let part = [
+        "batch",
+        &guest("asks"),
+        "items.jsonl",
+        "--shard",
+        "2/3",
+        "--output",
+        "part.jsonl",
+    ];
+    let cut = machine.run(part.into_iter().chain(["--run-calls", "1", "--workers", "1"]));
+    assert_eq!(cut.code, 3, "{cut}");
+    let resumed = machine.run(["resume", "last", "--run-calls", "none"]);
+    assert_eq!(resumed.code, 0, "{resumed}");
+    let lines = file(&machine, "part.jsonl");
+    assert_eq!(told(&lines), ["say 2", "say 3"]);
+    assert_eq!((&lines[0]["index"], &lines[1]["line"]), (&json!(2), &json!(4)));
+    let replayed = machine.run(["replay", "last"]);
+    assert_eq!(told(&results(&replayed, 0)), ["say 2", "say 3"]);
+    assert_eq!(server.count(), 2);
+
+    let none = machine.run(["batch", &guest("asks"), "items.jsonl", "--shard", "1/9"]);
+    assert_eq!(results(&none, 0), Vec::<Value>::new());
+}
+
+#[test]
+fn a_missing_key_is_found_before_the_first_item_and_a_refused_one_at_the_first() {
+    let server = Server::start(|request| match request.header("x-api-key") {
+        Some("right") => Reply::text(request.prompt()),
+        _ => Reply::error(401, "authentication_error", "invalid x-api-key"),
+    });
+    let machine = machine_for(&server.anthropic_config());
+    machine.write("items.jsonl", prompts(60));
+    let batch = ["batch", &guest("asks"), "items.jsonl", "--output", "out.jsonl"];
+    let missing = machine.run(batch);
+    let said = missing.error(2);
+    assert!(said.contains("ANTHROPIC_API_KEY is not set"), "{said}");
+    assert_eq!(said.matches("ANTHROPIC_API_KEY is not set").count(), 1, "{said}");
+    assert_eq!(server.count(), 0);
+    assert!(!machine.cwd().join("out.jsonl").exists());
+
+    let machine = machine.var("ANTHROPIC_API_KEY", "wrong");
+    let refused = machine.run(batch);
+    assert_eq!(refused.code, 1, "{refused}");
+    assert!(
+        refused.stderr.contains("because a key was refused: ") && refused.stderr.contains("invalid x-api-key"),
+        "{refused}"
+    );
+    assert!(summary(&refused).starts_with("60 items: 0 ok, "), "{refused}");
+    assert!(!refused.stderr.contains(" failed"), "{refused}");
+    assert!(server.count() < 20, "{}", server.count());
+
+    let before = server.count();
+    let machine = machine.var("ANTHROPIC_API_KEY", "right");
+    let resumed = machine.run(["resume", "last"]);
+    assert_eq!(resumed.code, 0, "{resumed}");
+    assert_eq!(file(&machine, "out.jsonl").len(), 60);
+    assert_eq!(server.count() - before, 60);
+}
+
+#[test]
+fn the_most_frequent_failures_come_at_the_end() {
+    let machine = machine();
+    machine.write("items.jsonl", "\"fail\"\n\"ok\"\n\"fail\"\n");
+    let output = machine.run(["batch", &guest("misbehaves"), "items.jsonl"]);
+    assert_eq!(output.code, 1, "{output}");
+    assert!(
+        output.stderr.contains("note: the most frequent failures:\n  2 items: "),
+        "{output}"
+    );
+}

@@ -2,8 +2,8 @@
 //!
 //! New tasks are started while fewer run than there are workers and fewer than [`window`] are started and not written:
 //! a task that never ends holds back the others in the end, and memory stays bounded. The loop ends when all tasks have
-//! ended, or stops before: after a number of failures, at a limit on the sum of all tasks, on interruption, and when
-//! the results cannot be written. Tasks that run at that moment are awaited and written if possible, since they are
+//! ended, or stops before: after a number of failures, at a limit on the sum of all tasks, at a key that a provider
+//! refuses, on interruption, and when the results cannot be written. Tasks that run at that moment are awaited and written if possible, since they are
 //! paid for.
 //!
 //! Left out: cancelling running tasks, which is up to the [`Runner`], and time, except for the duration of the whole.
@@ -52,6 +52,8 @@ pub enum Stop {
     MaxFailures(u64),
     /// The sum of all tasks reached this limit.
     Limit(LimitKind),
+    /// A provider refused the key; the text has its error.
+    KeyRefused(String),
     /// The caller canceled it.
     Interrupted,
     /// The items could not be read, or the results could not be written.
@@ -64,6 +66,7 @@ impl Stop {
         match self {
             Self::MaxFailures(_) => "max-failures",
             Self::Limit(_) => "limit",
+            Self::KeyRefused(_) => "key-refused",
             Self::Interrupted => "interrupted",
             Self::Failed(_) => "error",
         }
@@ -78,8 +81,10 @@ pub struct Summary {
     pub ok: u64,
     /// The number of items without an output, by the class of their failure.
     pub failed: BTreeMap<&'static str, u64>,
-    /// The number of items that were cut off because the batch stopped: at a limit on the sum of all tasks, or because it
-    /// was canceled. They did not fail, and a resumed batch runs them again.
+    /// The messages of the failures and the number of items that have each, for the first 200 different messages.
+    pub messages: BTreeMap<String, u64>,
+    /// The number of items that were cut off because the batch stopped: at a limit on the sum of all tasks, at a key
+    /// that a provider refused, or because it was canceled. They did not fail, and a resumed batch runs them again.
     pub cut_off: u64,
     /// The number of items whose outcome was recorded before. The other counts include them.
     pub recorded: u64,
@@ -107,6 +112,24 @@ impl Summary {
     /// Returns the number of items whose tasks have ended.
     pub fn done(&self) -> u64 {
         self.ok + self.failures() + self.cut_off
+    }
+
+    /// Returns the most frequent messages of failures, at most `most`, each with the number of its items.
+    ///
+    /// ```
+    /// let mut summary = agenthost::batch::drive::Summary::default();
+    /// summary.messages = [("late".to_owned(), 1), ("lost".to_owned(), 3)].into();
+    /// assert_eq!(summary.frequent_messages(1), [("lost", 3)]);
+    /// ```
+    pub fn frequent_messages(&self, most: usize) -> Vec<(&str, u64)> {
+        let mut messages: Vec<_> = self
+            .messages
+            .iter()
+            .map(|(text, count)| (text.as_str(), *count))
+            .collect();
+        messages.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        messages.truncate(most);
+        messages
     }
 
     /// Returns the number of items done per second, without those that were recorded before.
@@ -170,10 +193,11 @@ pub async fn drive<W: Write>(
         output,
         waiting: BTreeMap::new(),
         unwritable: false,
-        written: 0,
+        written: None,
         begun: 0,
         is_canceled: false,
         is_at_limit: false,
+        is_refused: false,
         summary: Summary {
             workers: settings.workers.start(),
             ..Summary::default()
@@ -190,6 +214,7 @@ pub async fn drive<W: Write>(
                     break;
                 }
             };
+            batch.written.get_or_insert(task.number);
             batch.begun = task.number + 1;
             let Task {
                 number,
@@ -202,7 +227,7 @@ pub async fn drive<W: Write>(
                     let end = runner.run(number, input);
                     running.push(async move { (number, items, bad, end.await) });
                 }
-                None => batch.ended(number, records(&items, None, bad, settings.layout)),
+                None => batch.ended(number, records(items, None, bad, settings.layout)),
             }
         }
         batch.summary.running = running.len();
@@ -222,7 +247,7 @@ pub async fn drive<W: Write>(
             .after_end(batch.summary.workers, running.len() + 1, waiting);
         batch.charge(&end, items.len() as u64);
         batch.notice(runner, stop);
-        batch.ended(number, records(&items, Some(end), bad, settings.layout));
+        batch.ended(number, records(items, Some(end), bad, settings.layout));
     }
     let mut summary = batch.summary;
     // It came when everything was done.
@@ -234,6 +259,12 @@ pub async fn drive<W: Write>(
     summary
 }
 
+/// The most different messages of failures that are counted.
+const MOST_MESSAGES: usize = 200;
+
+/// The characters of a message that are kept.
+const MESSAGE_CHARS: usize = 300;
+
 struct BatchProgress<'o, W> {
     settings: Settings,
     output: &'o mut Output<W>,
@@ -241,12 +272,13 @@ struct BatchProgress<'o, W> {
     waiting: BTreeMap<u64, Vec<Record>>,
     /// `true` if a line was lost, so that no further line may be written.
     unwritable: bool,
-    /// The number of tasks whose lines are written: all before this one.
-    written: u64,
-    /// The number of tasks that were started: all before this one.
+    /// The first task whose lines are not written: those of all tasks before it are. `None` before the first task.
+    written: Option<u64>,
+    /// The task that is started next.
     begun: u64,
     is_canceled: bool,
     is_at_limit: bool,
+    is_refused: bool,
     summary: Summary,
 }
 
@@ -261,11 +293,15 @@ impl<W: Write> BatchProgress<'_, W> {
             self.is_at_limit = true;
             self.stop(Stop::Limit(limit));
         }
+        if let Some(refusal) = runner.refused_key() {
+            self.is_refused = true;
+            self.stop(Stop::KeyRefused(refusal));
+        }
     }
 
     fn may_start(&mut self, runner: &dyn Runner, stop: &Cancellation) -> bool {
         self.notice(runner, stop);
-        self.summary.stop.is_none() && self.begun - self.written < window(self.summary.workers)
+        self.summary.stop.is_none() && self.begun - self.written.unwrap_or(self.begun) < window(self.summary.workers)
     }
 
     /// Stops the batch. Only the first reason is kept.
@@ -275,7 +311,7 @@ impl<W: Write> BatchProgress<'_, W> {
 
     /// Returns whether tasks that fail with `class` were cut off because the batch ends early.
     fn cuts_off(&self, class: &str) -> bool {
-        (self.is_canceled && class == FailureClass::Cancelled.name())
+        ((self.is_canceled || self.is_refused) && class == FailureClass::Cancelled.name())
             || (self.is_at_limit && class == FailureClass::Exhausted.name())
     }
 
@@ -296,7 +332,10 @@ impl<W: Write> BatchProgress<'_, W> {
             match record.class() {
                 None => self.summary.ok += record.items(),
                 Some(class) if self.cuts_off(class) => self.summary.cut_off += record.items(),
-                Some(class) => *self.summary.failed.entry(class).or_default() += record.items(),
+                Some(class) => {
+                    *self.summary.failed.entry(class).or_default() += record.items();
+                    self.count_message(record);
+                }
             }
         }
         if let Some(most) = self.settings.max_failures
@@ -315,10 +354,28 @@ impl<W: Write> BatchProgress<'_, W> {
         }
     }
 
+    fn count_message(&mut self, record: &Record) {
+        let message = record.message().unwrap_or_default();
+        // Only the start of a message tells kinds of failures apart.
+        let message: String = message
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .chars()
+            .take(MESSAGE_CHARS)
+            .collect();
+        let messages = &mut self.summary.messages;
+        if messages.len() < MOST_MESSAGES || messages.contains_key(&message) {
+            *messages.entry(message).or_default() += record.items();
+        }
+    }
+
     fn write(&mut self) -> Result<()> {
         let mut some = false;
-        while let Some(records) = self.waiting.remove(&self.written) {
-            self.written += 1;
+        let mut written = self.written.unwrap_or_default();
+        while let Some(records) = self.waiting.remove(&written) {
+            written += 1;
+            self.written = Some(written);
             for record in &records {
                 self.output.write(record)?;
             }

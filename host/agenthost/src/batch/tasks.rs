@@ -4,7 +4,11 @@
 //! `n * s` to `n * s + s - 1`, except those that fit no input. So a batch that is read again has the same tasks.
 //!
 //! A cell of a CSV file is text that may represent a number. It is read as JSON first, an empty one as `null`, and
-//! stays text if it is not JSON or if the plugin's type does not accept the JSON value.
+//! stays text if it is not JSON or if the plugin's type does not accept the JSON value. `TRUE` and `False`, and a whole
+//! number such as `41.0`, are read as Excel and pandas mean them. A column that is no field of the plugin's input is
+//! carried through to the results.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
@@ -73,13 +77,57 @@ impl Shape {
 /// Checks an input. The error names the path: `input.age: expected u32, found string`.
 pub type Check<'c> = dyn Fn(&Value) -> Result<(), String> + 'c;
 
+/// The data of an item that its line of the results repeats.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Origin {
+    /// The item's own id, if a column or field has it.
+    pub id: Option<Value>,
+    /// The columns that the plugin does not know; all columns or fields with [`Tasks::keep_all`].
+    pub kept: Map<String, Value>,
+}
+
+/// An item of a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TaskItem {
+    /// The place of the item.
+    pub at: ItemLocation,
+    /// The data that its line of the results repeats.
+    pub origin: Origin,
+}
+
+impl From<ItemLocation> for TaskItem {
+    fn from(at: ItemLocation) -> Self {
+        Self {
+            at,
+            origin: Origin::default(),
+        }
+    }
+}
+
 /// An item that fits no input.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Bad {
     /// The place of the item.
     pub at: ItemLocation,
     /// The reason why it does not fit.
     pub reason: String,
+    /// The data that its line of the results repeats, as far as it could be read.
+    pub origin: Origin,
+}
+
+impl Bad {
+    /// Creates an item that fits no input for a reason.
+    pub fn new(item: impl Into<TaskItem>, reason: impl Into<String>) -> Self {
+        let TaskItem { at, origin } = item.into();
+        Self {
+            at,
+            reason: reason.into(),
+            origin,
+        }
+    }
 }
 
 /// A task to be run, and the items that were left out of it.
@@ -87,8 +135,8 @@ pub struct Bad {
 pub struct Task {
     /// The number of the task, from 0.
     pub number: u64,
-    /// The places of its items.
-    pub items: Vec<ItemLocation>,
+    /// Its items.
+    pub items: Vec<TaskItem>,
     /// Its input; `None` if it has no items.
     pub input: Option<Value>,
     /// The items in its range that fit no input.
@@ -120,6 +168,9 @@ pub struct Tasks<'c> {
     left: u64,
     number: u64,
     check: &'c Check<'c>,
+    known: Option<BTreeSet<String>>,
+    id: Option<String>,
+    keeps_all: bool,
 }
 
 impl<'c> Tasks<'c> {
@@ -132,7 +183,84 @@ impl<'c> Tasks<'c> {
             left: limit.unwrap_or(u64::MAX),
             number: 0,
             check,
+            known: None,
+            id: None,
+            keeps_all: false,
         }
+    }
+
+    /// Gives the plugin only the columns of CSV that are `fields` of its input, and keeps the others for the results.
+    /// If no column is one, all are given to it, so that the check names the first that does not fit.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::batch::items::{Format, Source};
+    /// use agenthost::batch::tasks::{Shape, Tasks};
+    /// use serde_json::{Value, json};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let source = Source::spool(&b"text,owner\nhi,Ada\n"[..], "stdin", Format::Csv, 1 << 20, dir.path())?;
+    /// let any = |_: &Value| Ok(());
+    /// let mut tasks = Tasks::new(source.read()?, Shape::Whole, 1, None, &any).fields(["text".to_owned()]);
+    /// let task = tasks.next().unwrap()?;
+    /// assert_eq!(task.input, Some(json!({"text": "hi"})));
+    /// assert_eq!(task.items[0].origin.kept["owner"], "Ada");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn fields(mut self, fields: impl IntoIterator<Item = String>) -> Self {
+        self.known = Some(fields.into_iter().collect());
+        self
+    }
+
+    /// Takes each item's own id from this column of CSV or field of an object. A field that the plugin does not know is
+    /// not given to it.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::batch::items::{Format, Source};
+    /// use agenthost::batch::tasks::{Shape, Tasks};
+    /// use serde_json::{Value, json};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let line = &br#"{"id": 7, "text": "hi"}"#[..];
+    /// let source = Source::spool(line, "stdin", Format::JsonLines, 1 << 20, dir.path())?;
+    /// let any = |_: &Value| Ok(());
+    /// let tasks = Tasks::new(source.read()?, Shape::Whole, 1, None, &any).fields(["text".to_owned()]);
+    /// let task = tasks.id_column("id").next().unwrap()?;
+    /// assert_eq!(task.items[0].origin.id, Some(json!(7)));
+    /// assert_eq!(task.input, Some(json!({"text": "hi"})));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn id_column(mut self, name: impl Into<String>) -> Self {
+        self.id = Some(name.into());
+        self
+    }
+
+    /// Keeps all columns or fields of each item for the results; an item that is neither a row nor an object is kept as
+    /// `input`.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::batch::items::{Format, Source};
+    /// use agenthost::batch::tasks::{Shape, Tasks};
+    /// use serde_json::Value;
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let source = Source::spool(&b"42"[..], "stdin", Format::JsonLines, 1 << 20, dir.path())?;
+    /// let any = |_: &Value| Ok(());
+    /// let task = Tasks::new(source.read()?, Shape::Whole, 1, None, &any).keep_all().next().unwrap()?;
+    /// assert_eq!(task.items[0].origin.kept["input"], 42);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn keep_all(mut self) -> Self {
+        self.keeps_all = true;
+        self
     }
 
     fn task(&mut self) -> Result<Option<Task>> {
@@ -144,12 +272,19 @@ impl<'c> Tasks<'c> {
             let Some(entry) = reader.next() else { break };
             self.left -= 1;
             let BatchItem { at, found } = entry?;
+            let mut item = TaskItem::from(at);
+            let keep = Keep {
+                known: self.known.as_ref(),
+                id: self.id.as_deref(),
+                all: self.keeps_all,
+            };
+            let found = found.map(|found| keep.take(found, &mut item.origin));
             match found.and_then(|found| fit(found, &self.shape, self.check)) {
                 Ok(value) => {
-                    items.push(at);
+                    items.push(item);
                     values.push(value);
                 }
-                Err(reason) => bad.push(Bad { at, reason }),
+                Err(reason) => bad.push(Bad::new(item, reason)),
             }
         }
         if items.is_empty() && bad.is_empty() {
@@ -160,12 +295,12 @@ impl<'c> Tasks<'c> {
             false => self.shape.input(values),
         };
         if let (Some(input), Some(first), Some(last)) = (&input, items.first(), items.last())
-            && first != last
+            && first.at != last.at
         {
             (self.check)(input).map_err(|problem| BatchError::Together {
                 name: reader.name().to_owned(),
-                first: first.line,
-                last: last.line,
+                first: first.at.line,
+                last: last.at.line,
                 problem,
             })?;
         }
@@ -189,6 +324,55 @@ impl Iterator for Tasks<'_> {
             self.reader = None;
         }
         task
+    }
+}
+
+/// A part of a batch: the tasks of one of several processes that share the work.
+///
+/// The parts are contiguous, nearly equal, and depend on the number of tasks alone. So the results of the parts in their
+/// order are the results of the whole.
+///
+/// ```
+/// use agenthost::batch::tasks::Shard;
+///
+/// let shard: Shard = "2/3".parse().unwrap();
+/// assert_eq!(shard.range(10), 3..6);
+/// assert!("0/3".parse::<Shard>().is_err());
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shard {
+    number: u64,
+    of: u64,
+}
+
+impl Shard {
+    /// Returns the numbers of its tasks, of `tasks` in the whole.
+    pub fn range(self, tasks: u64) -> std::ops::Range<u64> {
+        let end = |number: u64| {
+            let end = u128::from(tasks) * u128::from(number) / u128::from(self.of);
+            u64::try_from(end).unwrap_or(tasks)
+        };
+        end(self.number - 1)..end(self.number)
+    }
+
+    /// Returns whether it is the first part.
+    pub fn is_first(self) -> bool {
+        self.number == 1
+    }
+}
+
+impl std::str::FromStr for Shard {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split_once('/');
+        let numbers = parts.and_then(|(number, of)| Some((number.parse().ok()?, of.parse().ok()?)));
+        match numbers {
+            Some((number, of)) if (1..=of).contains(&number) => Ok(Self { number, of }),
+            Some((0, _)) => Err("the first part is 1".into()),
+            Some((number, of)) => Err(format!("there is no part {number} of {of}")),
+            None => Err("not two numbers such as 1/4".into()),
+        }
     }
 }
 
@@ -229,7 +413,7 @@ const KEPT_BAD: usize = 10;
 ///
 /// [`ErrorClass::Input`](agenthost_core::error::ErrorClass::Input) for items that cannot be read, and for items that
 /// fit one by one but not together.
-pub fn survey(tasks: Tasks<'_>) -> Result<Survey> {
+pub fn survey(tasks: impl Iterator<Item = Result<Task>>) -> Result<Survey> {
     let mut survey = Survey::default();
     for task in tasks {
         let Task { items, bad, .. } = task?;
@@ -262,50 +446,112 @@ fn alone(value: Value, shape: &Shape, check: &Check<'_>) -> (Value, Result<(), S
     (shape.items(input).pop().unwrap_or_default(), verdict)
 }
 
-fn fit_row(cells: Vec<(String, String)>, shape: &Shape, check: &Check<'_>) -> Result<Value, String> {
-    // The cells that are not necessarily text.
-    let mut open = Vec::new();
-    let mut row = Map::new();
-    for (column, text) in cells {
-        match as_json(&text) {
-            Some(json) => {
-                row.insert(column.clone(), json);
-                open.push((column, text));
+/// The parts of items that are kept for the results.
+struct Keep<'t> {
+    known: Option<&'t BTreeSet<String>>,
+    id: Option<&'t str>,
+    all: bool,
+}
+
+impl Keep<'_> {
+    fn is_known(&self, name: &str) -> bool {
+        self.known.is_none_or(|known| known.contains(name))
+    }
+
+    /// Moves the parts that the plugin does not know from `found` to `origin`, and copies those that are kept anyway.
+    fn take(&self, found: Found, origin: &mut Origin) -> Found {
+        match found {
+            Found::Row(cells) => {
+                if let Some((_, id)) = cells.iter().find(|(name, _)| Some(name.as_str()) == self.id) {
+                    origin.id = Some(Value::String(id.clone()));
+                }
+                let is_id = |name: &str| Some(name) == self.id;
+                let some_known = cells.iter().any(|(name, _)| self.is_known(name) && !is_id(name));
+                let mut given = Vec::with_capacity(cells.len());
+                for (name, cell) in cells {
+                    let is_given = self.is_known(&name) || !some_known;
+                    if self.all || (!is_given && !is_id(&name)) {
+                        origin.kept.insert(name.clone(), Value::String(cell.clone()));
+                    }
+                    if is_given {
+                        given.push((name, cell));
+                    }
+                }
+                Found::Row(given)
             }
-            None => {
-                row.insert(column, Value::String(text));
+            Found::Json(Value::Object(mut fields)) => {
+                origin.id = self.id.and_then(|id| fields.get(id)).cloned();
+                if self.all {
+                    origin.kept = fields.clone();
+                }
+                if let Some(id) = self.id.filter(|id| !self.is_known(id)) {
+                    fields.shift_remove(id);
+                }
+                Found::Json(Value::Object(fields))
+            }
+            Found::Json(value) => {
+                if self.all {
+                    origin.kept.insert("input".to_owned(), value.clone());
+                }
+                Found::Json(value)
             }
         }
     }
+}
+
+fn fit_row(cells: Vec<(String, String)>, shape: &Shape, check: &Check<'_>) -> Result<Value, String> {
+    // The further forms of a cell, the last one first.
+    let mut open: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    let mut row = Map::new();
+    for (column, text) in cells {
+        let mut forms = forms(text);
+        row.insert(column.clone(), forms.pop().unwrap_or_default());
+        open.insert(column, forms);
+    }
     let mut row = Value::Object(row);
-    let mut before: Option<(String, String)> = None;
+    // The first problem with a cell is more informative than those with its other forms.
+    let mut first: Option<(String, String)> = None;
     loop {
         let (same, verdict) = alone(row, shape, check);
         row = same;
         let Err(problem) = verdict else { return Ok(row) };
-        if let Some((column, first)) = before
-            && is_about(&problem, &column)
-        {
-            // The cell does not fit as text either; the first error is more informative.
-            return Err(first);
-        }
-        let Some(wrong) = open.iter().position(|(column, _)| is_about(&problem, column)) else {
-            return Err(problem);
+        let before = first.take().filter(|(column, _)| is_about(&problem, column));
+        let next = open
+            .iter_mut()
+            .find(|(column, forms)| !forms.is_empty() && is_about(&problem, column));
+        let Some((column, forms)) = next else {
+            return Err(before.map_or(problem, |(_, first)| first));
         };
-        let (column, text) = open.swap_remove(wrong);
-        if let Some(cell) = row.get_mut(&column) {
-            *cell = Value::String(text);
+        if let (Some(cell), Some(form)) = (row.get_mut(column), forms.pop()) {
+            *cell = form;
         }
-        before = Some((column, problem));
+        first = before.or_else(|| Some((column.clone(), problem)));
     }
 }
 
-/// Returns the value of a cell other than text, if it has one.
-fn as_json(text: &str) -> Option<Value> {
+/// Returns the values that a cell may represent, the most likely one last and the text itself first.
+fn forms(text: String) -> Vec<Value> {
     if text.is_empty() {
-        return Some(Value::Null);
+        return vec![Value::String(text), Value::Null];
     }
-    serde_json::from_str(text).ok().filter(|json: &Value| !json.is_string())
+    let trimmed = text.trim();
+    let mut forms = Vec::new();
+    if trimmed.eq_ignore_ascii_case("true") || trimmed.eq_ignore_ascii_case("false") {
+        forms.push(Value::Bool(trimmed.eq_ignore_ascii_case("true")));
+    } else if let Some(json) = serde_json::from_str(&text)
+        .ok()
+        .filter(|json: &Value| !json.is_string())
+    {
+        // pandas writes the whole numbers of a column with gaps as 41.0.
+        let whole = json.as_number().filter(|number| number.is_f64()).and_then(|_| {
+            let digits = trimmed.trim_end_matches('0').strip_suffix('.')?;
+            serde_json::from_str(digits).ok().filter(Value::is_number)
+        });
+        forms.extend(whole);
+        forms.push(json);
+    }
+    forms.insert(0, Value::String(text));
+    forms
 }
 
 /// Returns whether the path at the start of `problem` leads to the field `column`.

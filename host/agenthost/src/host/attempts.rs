@@ -39,6 +39,7 @@ impl Call<'_> {
     /// Calls the models of the chain in turn until one has answered.
     pub(super) async fn serve(&self, models: &[ModelRef], mut request: Request) -> CallResult {
         let mut before: Option<CallError> = None;
+        let mut is_refused = false;
         for (n, model) in models.iter().enumerate() {
             let full_name = model.to_string();
             let served = if self.task.host.price(model).is_none() && self.task.account.has_cost_limit() {
@@ -67,7 +68,10 @@ impl Call<'_> {
             };
             let last = n + 1 == models.len();
             match self.attempts(&model, &request, last).await {
-                Ok(reply) => return Ok(reply),
+                Ok(reply) => {
+                    model.served.answered.store(true, Ordering::Relaxed);
+                    return Ok(reply);
+                }
                 Err(Failed::Call(error @ CallError::Exhausted(_))) => return Err(error),
                 Err(Failed::Call(error)) => return Err(before.unwrap_or(error)),
                 Err(Failed::Provider(error)) => {
@@ -75,12 +79,17 @@ impl Call<'_> {
                     if !may_fall_back(error.kind) {
                         return Err(said);
                     }
+                    is_refused |= before.is_none() && refuses_key(&model, error.kind);
                     // The error of the first model is the most informative.
                     before.get_or_insert(said);
                 }
             }
         }
-        Err(before.unwrap_or_else(|| CallError::Unavailable(format!("no model is mapped to `{}`", self.name))))
+        let error = before.unwrap_or_else(|| CallError::Unavailable(format!("no model is mapped to `{}`", self.name)));
+        match &self.task.on_refused_key {
+            Some(item) if is_refused => item.end(&error).await,
+            _ => Err(error),
+        }
     }
 
     /// Calls one model, and retries if that can help. `last` is whether no other model can take over.
@@ -293,6 +302,16 @@ fn may_fall_back(kind: ProviderErrorKind) -> bool {
             | ProviderErrorKind::Refused
             | ProviderErrorKind::InvalidReply
     )
+}
+
+/// Returns whether an error means that the provider does not accept its key for any request. A provider that has answered
+/// forbids one request rather than all.
+fn refuses_key(model: &Model<'_>, kind: ProviderErrorKind) -> bool {
+    match kind {
+        ProviderErrorKind::Authentication => true,
+        ProviderErrorKind::Permission => !model.served.answered.load(Ordering::Relaxed),
+        _ => false,
+    }
 }
 
 /// Returns the error that a task receives.

@@ -2,7 +2,7 @@
 //! limits.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::call_context::OnRefusedKey;
 use super::events::EventLog;
 use super::fault::caught;
 use super::record::{Mode, Recorder};
@@ -66,6 +67,8 @@ pub struct Batch {
     recorder: Option<Arc<Recorder>>,
     /// The tasks that had begun when the batch was recorded, for a replay.
     begun: Option<BTreeSet<u64>>,
+    /// The error of the first provider that refused its key.
+    refused_key: Arc<OnceLock<String>>,
     stop: CancellationToken,
 }
 
@@ -213,6 +216,7 @@ impl BatchBuilder {
             run,
             recorder,
             begun,
+            refused_key: Arc::default(),
             stop: stop.token().clone(),
         })
     }
@@ -280,7 +284,11 @@ impl Batch {
         let Ok(number) = u32::try_from(number) else {
             return failed(format!("a batch has at most {} tasks", u32::MAX));
         };
-        let run = self.run.item();
+        let cancel = self.stop.child_token();
+        let run = self.run.item(OnRefusedKey {
+            item: cancel.clone(),
+            first: Arc::clone(&self.refused_key),
+        });
         let started = Instant::now();
         let limits = self.limits.clone();
         let replay = self.recorder.as_ref().is_some_and(|recorder| recorder.is_replay());
@@ -291,7 +299,7 @@ impl Batch {
             deadline: limits.timeout.filter(|_| !replay).map(|timeout| started + timeout),
             // The tasks of a batch are one level below the root.
             deepest: limits.depth.map_or(u32::MAX, |depth| depth.saturating_add(1)),
-            cancel: self.stop.child_token(),
+            cancel,
             limits,
             started,
         };
@@ -328,5 +336,9 @@ impl Runner for Batch {
             return Some(LimitKind::Size);
         }
         self.account.exhausted()
+    }
+
+    fn refused_key(&self) -> Option<String> {
+        self.refused_key.get().cloned()
     }
 }

@@ -1,14 +1,16 @@
 //! The part of a task that its model calls need.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::Inner;
 use super::events::EventLog;
 use super::record::TaskLog;
 use agenthost_core::limits::ledger::Account;
+use agenthost_core::llm::CallError;
 use agenthost_core::run::{Event, ModelReport};
 use agenthost_core::task::TaskId;
 use agenthost_gate::FairnessKey;
@@ -28,6 +30,26 @@ pub(super) struct CallContext {
     pub(super) used: Mutex<Vec<ModelReport>>,
     /// Admits one check of a schema or reply of the task at a time.
     pub(super) checking: Arc<Semaphore>,
+    /// The item of a batch to which the task belongs.
+    pub(super) on_refused_key: Option<OnRefusedKey>,
+}
+
+/// Ends an item of a batch that met a refused key, so that a resumed batch runs it again with another key.
+#[derive(Clone)]
+pub(super) struct OnRefusedKey {
+    /// Cancels the item.
+    pub(super) item: CancellationToken,
+    /// The error of the first refusal in the batch.
+    pub(super) first: Arc<OnceLock<String>>,
+}
+
+impl OnRefusedKey {
+    /// Cancels the item, and waits to be dropped with it.
+    pub(super) async fn end(&self, error: &CallError) -> ! {
+        self.first.get_or_init(|| error.to_string());
+        self.item.cancel();
+        std::future::pending().await
+    }
 }
 
 impl CallContext {

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::call_context::CallContext;
+use super::call_context::{CallContext, OnRefusedKey};
 use super::calls::{Started, SubTasks, TaskContext, TaskHandle};
 use super::events::EventLog;
 use super::fault::{LOST, caught};
@@ -85,6 +85,8 @@ pub(super) struct RunState {
     tasks: TaskTracker,
     /// The reports of ended tasks, with the models that each used.
     ended: Mutex<Vec<(Arc<TaskReport>, Vec<ModelReport>)>>,
+    /// For an item of a batch: how a refused key ends it.
+    on_refused_key: Option<OnRefusedKey>,
 }
 
 /// A task that is about to start.
@@ -130,12 +132,13 @@ impl RunState {
             settled_is_booked: record.kind == RunKind::Batch,
             tasks: TaskTracker::new(),
             ended: Mutex::default(),
+            on_refused_key: None,
             host: host.clone(),
         }))
     }
 
     /// Returns the state of one item of a batch: the same run, with its own reports.
-    pub(super) fn item(&self) -> Arc<Self> {
+    pub(super) fn item(&self, on_refused_key: OnRefusedKey) -> Arc<Self> {
         Arc::new(Self {
             id: self.id.clone(),
             host: self.host.clone(),
@@ -150,6 +153,7 @@ impl RunState {
             settled_is_booked: self.settled_is_booked,
             tasks: TaskTracker::new(),
             ended: Mutex::default(),
+            on_refused_key: Some(on_refused_key),
         })
     }
 
@@ -265,6 +269,7 @@ impl RunState {
                 log: Arc::clone(&log),
                 used: Mutex::default(),
                 checking: Arc::new(Semaphore::new(1)),
+                on_refused_key: self.on_refused_key.clone(),
             },
             run: Arc::clone(&self) as Arc<dyn SubTasks>,
             loaded: Arc::clone(&plugin),

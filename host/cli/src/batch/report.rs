@@ -10,11 +10,15 @@ use crate::progress::{Lines, Part, Progress, fit, lock, seconds};
 use crate::table;
 use agenthost::batch::drive::{Stop, Summary};
 use agenthost::limits::LimitKind;
+use agenthost::printable::one_line;
 use agenthost::run::{REPORT_FORMAT, RunId};
 use agenthost::task::FailureClass;
 
 /// The width of the bar.
 const BAR: usize = 20;
+
+/// The most messages of failures that the summary shows.
+const MESSAGES: usize = 5;
 
 /// The moving line, unless `--quiet` is given or stderr is not a terminal.
 pub(super) struct ProgressLine {
@@ -146,10 +150,26 @@ pub(super) fn say(run: Option<&RunId>, summary: &Summary, all: u64, printer: &Pr
         spent.wall.as_secs_f64(),
         summary.rate(spent.wall),
     ));
+    let frequent = summary.frequent_messages(MESSAGES);
+    if !frequent.is_empty() {
+        let mut text = "the most frequent failures:".to_owned();
+        for (message, count) in &frequent {
+            text.push_str(&format!("\n  {}: {}", items(*count), one_line(message)));
+        }
+        match summary
+            .failures()
+            .saturating_sub(frequent.iter().map(|(_, count)| count).sum())
+        {
+            0 => {}
+            more => text.push_str(&format!("\n  {} for other reasons", items(more))),
+        }
+        printer.note(&text);
+    }
     if cut_short(summary, all) {
         let why = match &summary.stop {
             Some(Stop::MaxFailures(most)) => format!("{} had failed (--max-failures {most})", items(*most)),
             Some(Stop::Limit(limit)) => format!("the limit of {} of all items together is reached", limit.words()),
+            Some(Stop::KeyRefused(refusal)) => format!("a key was refused: {}", one_line(refusal)),
             Some(Stop::Interrupted) => "it was interrupted".into(),
             Some(Stop::Failed(_)) | None => return,
         };
@@ -190,6 +210,11 @@ pub(super) fn document(run: Option<&RunId>, summary: &Summary, all: u64) -> Valu
             "not_started": all.saturating_sub(summary.done()),
             "recorded": summary.recorded,
         },
+        "failures": summary
+            .frequent_messages(MESSAGES)
+            .into_iter()
+            .map(|(message, count)| json!({"message": message, "items": count}))
+            .collect::<Vec<_>>(),
         "stopped": summary.stop.as_ref().filter(|_| cut_short(summary, all)).map(Stop::name),
         "tasks": summary.tasks,
         "spent": summary.spent,
@@ -207,6 +232,7 @@ pub(super) fn exit_code(summary: &Summary, all: u64) -> u8 {
     match &summary.stop {
         Some(Stop::Interrupted) if cut_short(summary, all) => exit::INTERRUPTED,
         Some(Stop::Limit(_)) if cut_short(summary, all) => exit::EXHAUSTED,
+        Some(Stop::KeyRefused(_)) if cut_short(summary, all) => exit::FAILED,
         _ if summary.failures() > 0 || summary.done() < all => exit::FAILED,
         _ => exit::DONE,
     }
@@ -241,6 +267,7 @@ mod tests {
             (cut_off(9, 1, Stop::Limit(LimitKind::Tokens)), 3),
             (summary(2, &[], Some(Stop::Interrupted)), 130),
             (cut_off(9, 1, Stop::Interrupted), 130),
+            (cut_off(9, 1, Stop::KeyRefused("no".into())), 1),
             // They came when everything was done.
             (summary(10, &[], Some(Stop::Interrupted)), 0),
             (summary(10, &[], Some(Stop::Limit(LimitKind::Calls))), 0),

@@ -15,9 +15,40 @@ use rustix::io::Errno;
 
 use super::super::output::Printer;
 use agenthost::batch::items::Source;
-use agenthost::batch::output::Output;
+use agenthost::batch::output::{Columns, Output};
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
+
+/// The form of the results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    JsonLines,
+    Csv,
+    /// CSV with tabs.
+    Tsv,
+}
+
+impl Form {
+    /// Returns the form that the name of the file asks for.
+    pub(super) fn of(path: Option<&Path>) -> Result<Self> {
+        let extension = path.and_then(Path::extension).and_then(|extension| extension.to_str());
+        let refused = |what: &str| {
+            let name = path.unwrap_or(Path::new("-")).display();
+            Err(
+                Error::usage(format!("--output {name}: results are not written as {what}"))
+                    .with_hint("Name a .csv file for a spreadsheet, or a .jsonl file, and convert it."),
+            )
+        };
+        match extension.unwrap_or_default().to_ascii_lowercase().as_str() {
+            "csv" => Ok(Self::Csv),
+            "tsv" => Ok(Self::Tsv),
+            "parquet" => refused("Parquet"),
+            "xlsx" | "xlsm" | "xlsb" | "xls" | "ods" => refused("a spreadsheet"),
+            "gz" | "zst" | "bz2" | "xz" | "zip" => refused("compressed files"),
+            _ => Ok(Self::JsonLines),
+        }
+    }
+}
 
 /// The destination of the results.
 pub(super) enum Results {
@@ -62,14 +93,20 @@ impl Results {
     }
 
     /// Empties the file and returns an output that writes to it.
-    pub(super) fn begin(self, printer: &Printer) -> Result<Output<Box<dyn Write>>> {
+    pub(super) fn begin(self, columns: Option<Columns>, printer: &Printer) -> Result<Output<Box<dyn Write>>> {
         match self {
             Self::Stdout => Ok(Output::new(printer.stdout(), "stdout")),
             Self::File(file, name) => {
                 if file.metadata().is_ok_and(|file| file.is_file()) {
                     file.set_len(0).map_err(|error| unwritable(&name, &error))?;
                 }
-                Ok(Output::new(Box::new(file), name))
+                let file: Box<dyn Write> = Box::new(file);
+                let mut output = match columns {
+                    None => Output::new(file, name),
+                    Some(columns) => Output::csv(file, name, columns),
+                };
+                output.flush()?;
+                Ok(output)
             }
         }
     }

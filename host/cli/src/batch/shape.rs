@@ -56,6 +56,40 @@ pub(super) fn gives_results(plugin: &Plugin) -> bool {
     names == ["ok", "err"]
 }
 
+/// Returns the names of the fields of an item; `None` if an item is not a record.
+pub(super) fn input_fields(plugin: &Plugin, shape: &Shape) -> Option<Vec<String>> {
+    let schema = plugin.info().input_schema().ok()?;
+    let input = follow(&schema, &schema);
+    let item = match shape {
+        Shape::Whole => input,
+        Shape::List => follow(&schema, input.get("items")?),
+        Shape::Field(field) => {
+            let list = follow(&schema, input.get("properties")?.get(field)?);
+            follow(&schema, list.get("items")?)
+        }
+    };
+    fields(item)
+}
+
+/// Returns the names of the fields of an item's output; none if it is not a record.
+pub(super) fn output_fields(plugin: &Plugin, grouped: bool) -> Vec<String> {
+    let schema = plugin.info().output_schema().unwrap_or_default();
+    let mut output = follow(&schema, &schema);
+    if let Some(item) = output.get("items").filter(|_| grouped) {
+        output = follow(&schema, item);
+        if gives_results(plugin) {
+            let ok = output.pointer("/anyOf/0/properties/ok");
+            output = ok.map_or(output, |ok| follow(&schema, ok));
+        }
+    }
+    fields(output).unwrap_or_default()
+}
+
+fn fields(record: &Value) -> Option<Vec<String>> {
+    let fields = record.get("properties")?.as_object()?;
+    Some(fields.keys().cloned().collect())
+}
+
 /// Resolves references in a JSON Schema.
 fn follow<'s>(root: &'s Value, mut node: &'s Value) -> &'s Value {
     // A type may be another name of another name; the number of steps is bounded.

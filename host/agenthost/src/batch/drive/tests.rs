@@ -88,7 +88,9 @@ impl<F: Fn(u64) -> Duration + Send + Sync> Runner for Waits<F> {
 fn tasks(items: u64, size: u64) -> impl Iterator<Item = Result<Task>> {
     (0..items.div_ceil(size)).map(move |number| {
         let indexes = number * size..items.min((number + 1) * size);
-        let places = indexes.clone().map(|index| ItemLocation { index, line: index + 1 });
+        let places = indexes
+            .clone()
+            .map(|index| ItemLocation { index, line: index + 1 }.into());
         Ok(Task {
             number,
             items: places.collect(),
@@ -274,13 +276,13 @@ async fn a_bad_item_is_a_failure_that_runs_nothing() {
             number,
             items: Vec::new(),
             input: None,
-            bad: vec![Bad {
-                at: ItemLocation {
+            bad: vec![Bad::new(
+                ItemLocation {
                     index: number,
                     line: number + 1,
                 },
-                reason: "no".into(),
-            }],
+                "no",
+            )],
         })
     };
     let runner = waits(second);

@@ -6,12 +6,12 @@
 use std::io::BufRead;
 
 use super::item::{NextItem, json, too_long};
+use super::line_count::LineCount;
 
 pub(super) struct Array<R> {
     from: R,
     most: usize,
-    /// The line of the next byte.
-    line: u64,
+    lines: LineCount,
     at: At,
 }
 
@@ -43,7 +43,7 @@ impl<R: BufRead> Array<R> {
         Self {
             from,
             most,
-            line: 1,
+            lines: LineCount::new(),
             at: At::Start,
         }
     }
@@ -53,7 +53,7 @@ impl<R: BufRead> Array<R> {
             At::Start => {
                 match self.after_space()? {
                     Some(b'[') => self.take(b'['),
-                    Some(_) => return Err(format!("line {}: not a JSON array", self.line)),
+                    Some(_) => return Err(format!("line {}: not a JSON array", self.lines.line())),
                     None => return Err("not a JSON array: there is nothing in it".into()),
                 }
                 self.at = At::First;
@@ -73,14 +73,14 @@ impl<R: BufRead> Array<R> {
         self.at = At::End;
         match self.after_space()? {
             None => Ok(None),
-            Some(_) => Err(format!("line {}: something follows the array", self.line)),
+            Some(_) => Err(format!("line {}: something follows the array", self.lines.line())),
         }
     }
 
     fn element(&mut self) -> Result<(u64, Result<super::Found, String>), String> {
         self.after_space()?;
         let mut element = Element {
-            line: self.line,
+            line: self.lines.line(),
             ..Element::default()
         };
         loop {
@@ -95,9 +95,7 @@ impl<R: BufRead> Array<R> {
             let mut ended = None;
             for byte in buffer.iter().copied() {
                 taken += 1;
-                if byte == b'\n' {
-                    self.line += 1;
-                }
+                self.lines.pass(byte);
                 if element.ends_before(byte) {
                     ended = Some(byte);
                     break;
@@ -128,9 +126,7 @@ impl<R: BufRead> Array<R> {
     }
 
     fn take(&mut self, byte: u8) {
-        if byte == b'\n' {
-            self.line += 1;
-        }
+        self.lines.pass(byte);
         self.from.consume(1);
     }
 }

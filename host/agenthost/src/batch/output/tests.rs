@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::*;
+use crate::batch::items::ItemLocation;
 
 fn place(index: u64) -> ItemLocation {
     ItemLocation { index, line: index + 1 }
@@ -26,12 +27,9 @@ fn ended(outcome: Outcome) -> ItemEnd {
 }
 
 fn lines(items: &[u64], outcome: Outcome, bad: &[u64], layout: Layout) -> (Vec<Value>, Vec<u64>) {
-    let places: Vec<ItemLocation> = items.iter().copied().map(place).collect();
-    let bad = bad.iter().map(|index| Bad {
-        at: place(*index),
-        reason: "no".into(),
-    });
-    let records = records(&places, Some(ended(outcome)), bad.collect(), layout);
+    let places: Vec<TaskItem> = items.iter().map(|index| place(*index).into()).collect();
+    let bad = bad.iter().map(|index| Bad::new(place(*index), "no"));
+    let records = records(places, Some(ended(outcome)), bad.collect(), layout);
     let mut bytes = Vec::new();
     let mut output = Output::new(&mut bytes, "here");
     for record in &records {
@@ -156,7 +154,7 @@ impl Write for Full {
 #[test]
 fn a_full_disk_is_named() {
     let records = records(
-        &[place(0)],
+        vec![place(0).into()],
         Some(ended(Outcome::Ok(json!("x")))),
         Vec::new(),
         Layout::default(),
@@ -167,4 +165,78 @@ fn a_full_disk_is_named() {
     let text = agenthost_core::error::with_causes(&error);
     assert!(text.starts_with("cannot write the results to out.jsonl: "), "{text}");
     assert!(error.hint().unwrap().starts_with("Make room"));
+}
+
+fn item(index: u64, id: Option<Value>, kept: Value) -> TaskItem {
+    let Value::Object(kept) = kept else {
+        panic!("not an object")
+    };
+    let mut item = TaskItem::from(place(index));
+    item.origin = Origin { id, kept };
+    item
+}
+
+#[test]
+fn the_id_and_the_carried_columns_of_an_item_are_in_its_line() {
+    let items = vec![
+        item(0, Some(json!("a")), json!({"note": "x"})),
+        item(1, Some(json!("b")), json!({"note": "y"})),
+    ];
+    let grouped = Layout {
+        grouped: true,
+        results: false,
+    };
+    let line = |record: &Record| serde_json::to_value(record).unwrap();
+    let split = records(
+        items.clone(),
+        Some(ended(Outcome::Ok(json!([1, 2])))),
+        Vec::new(),
+        grouped,
+    );
+    assert_eq!(line(&split[1])["id"], "b");
+    assert_eq!(line(&split[1])["carried"], json!({"note": "y"}));
+    let whole = records(items, Some(ended(Outcome::Ok(json!(1)))), Vec::new(), grouped);
+    assert_eq!(line(&whole[0])["id"], json!(["a", "b"]));
+    assert_eq!(line(&whole[0])["carried"], json!([{"note": "x"}, {"note": "y"}]));
+}
+
+#[test]
+fn csv_has_a_row_for_each_item_with_its_columns_and_the_fields_of_its_output() {
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let columns = Columns::new(names(&["id", "label", "cost"]), names(&["label", "more"])).delimiter(b';');
+    let mut bytes = Vec::new();
+    let mut output = Output::csv(&mut bytes, "here", columns);
+    let items = || {
+        vec![
+            item(0, None, json!({"id": "7", "label": "old; \"x\"", "cost": "-1"})),
+            item(1, None, json!({"id": "8", "label": "=HYPERLINK(1)", "cost": null})),
+        ]
+    };
+    let grouped = Layout {
+        grouped: true,
+        results: false,
+    };
+    let outputs = json!([{"label": "@new", "more": {"a": [1]}}, {"label": true, "more": null}]);
+    let mut end = ended(Outcome::Ok(outputs));
+    end.spent.input_tokens = 12;
+    let failed = ended(Outcome::Failure(Failure::new(FailureClass::Failed, "+lost\r\nit")));
+    let bad = Bad::new(place(4), "no");
+    for record in records(items(), Some(end), Vec::new(), grouped).iter().chain(&records(
+        items(),
+        Some(failed),
+        vec![bad],
+        grouped,
+    )) {
+        output.write(record).unwrap();
+    }
+    output.flush().unwrap();
+    assert_eq!(
+        String::from_utf8(bytes).unwrap(),
+        "\u{feff}id;label;cost;output.label;more;outcome;message;agenthost.cost;input_tokens;output_tokens;index;line\r\n\
+         7;\"old; \"\"x\"\"\";-1;'@new;\"{\"\"a\"\":[1]}\";ok;;0;12;0;0;1\r\n\
+         8;'=HYPERLINK(1);;true;;ok;;;;;1;2\r\n\
+         7;\"old; \"\"x\"\"\";-1;;;failed;\"'+lost\nit\";0;0;0;0;1\r\n\
+         8;'=HYPERLINK(1);;;;failed;\"'+lost\nit\";;;;1;2\r\n\
+         ;;;;;input;no;;;;4;5\r\n"
+    );
 }

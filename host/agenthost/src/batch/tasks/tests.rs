@@ -20,7 +20,12 @@ fn numbers(count: u64) -> String {
 fn ranges(tasks: &[Task]) -> Vec<(u64, u64)> {
     tasks
         .iter()
-        .map(|task| (task.items.first().unwrap().index, task.items.last().unwrap().index))
+        .map(|task| {
+            (
+                task.items.first().unwrap().at.index,
+                task.items.last().unwrap().at.index,
+            )
+        })
         .collect()
 }
 
@@ -173,4 +178,89 @@ fn a_survey_counts_and_keeps_the_first_that_are_bad() {
         (found.items, found.tasks, found.bad, found.first_bad.len()),
         (32, 2, 25, 10)
     );
+}
+
+#[test]
+fn booleans_and_whole_numbers_are_read_as_spreadsheets_write_them() {
+    let text = "zip,zip-old,age,member,score\nTrue,41.0,41.0,True,\nFALSE,TRUE,0.0,FALSE,2.50\na,b,1,yes,\n";
+    let tasks = tasks_of(Format::Csv, text, &Shape::Whole, 1, None, &|input| {
+        person(input, "input")
+    });
+    let inputs: Vec<_> = tasks.iter().filter_map(|task| task.input.clone()).collect();
+    assert_eq!(
+        inputs,
+        [
+            json!({"zip": "True", "zip-old": "41.0", "age": 41, "member": true, "score": null}),
+            json!({"zip": "FALSE", "zip-old": "TRUE", "age": 0, "member": false, "score": 2.5}),
+        ]
+    );
+    assert_eq!(tasks[2].bad[0].reason, "input.member: expected bool, found \"yes\"");
+}
+
+#[test]
+fn what_the_plugin_does_not_know_is_kept_for_the_results() {
+    let known = |input: &Value| match input.as_object().unwrap().keys().find(|name| *name != "text") {
+        Some(other) => Err(format!("input.{other}: unknown field")),
+        None => Ok(()),
+    };
+    let tasks = |format, text: &str, id: Option<&str>, all: bool| -> Vec<Task> {
+        let dir = tempfile::tempdir().unwrap();
+        let source = Source::spool(text.as_bytes(), "items", format, 100, dir.path()).unwrap();
+        let mut tasks = Tasks::new(source.read().unwrap(), Shape::Whole, 1, None, &known).fields(["text".to_owned()]);
+        if let Some(id) = id {
+            tasks = tasks.id_column(id);
+        }
+        if all {
+            tasks = tasks.keep_all();
+        }
+        tasks.map(Result::unwrap).collect()
+    };
+    let csv = "id,text,note\n7,hi,=1\n8,a\n";
+    let carried = tasks(Format::Csv, csv, Some("id"), false);
+    assert_eq!(carried[0].input, Some(json!({"text": "hi"})));
+    let origin = &carried[0].items[0].origin;
+    assert_eq!(
+        (&origin.id, json!(origin.kept)),
+        (&Some(json!("7")), json!({"note": "=1"}))
+    );
+    assert_eq!(
+        carried[1].bad[0].origin,
+        Origin::default(),
+        "the cells of that row are not known"
+    );
+
+    let all = tasks(Format::Csv, csv, None, true);
+    assert_eq!(
+        json!(all[0].items[0].origin.kept),
+        json!({"id": "7", "text": "hi", "note": "=1"})
+    );
+    let none_known = tasks(Format::Csv, "a,b\n1,2\n", None, false);
+    assert_eq!(none_known[0].bad[0].reason, "input.a: unknown field");
+
+    let json_lines = "{\"id\": [1], \"text\": \"hi\"}\n{\"text\": \"a\", \"x\": 1}\n";
+    let fields = tasks(Format::JsonLines, json_lines, Some("id"), false);
+    assert_eq!(fields[0].items[0].origin.id, Some(json!([1])));
+    assert_eq!(fields[0].input, Some(json!({"text": "hi"})));
+    assert_eq!(fields[1].bad[0].reason, "input.x: unknown field");
+}
+
+#[test]
+fn the_parts_of_a_batch_are_the_whole() {
+    for (tasks, of) in [(0, 3), (2, 5), (10, 3), (97, 4), (u64::MAX, 7)] {
+        let mut next = 0;
+        for number in 1..=of {
+            let range = format!("{number}/{of}").parse::<Shard>().unwrap().range(tasks);
+            assert_eq!(range.start, next);
+            let size = range.end - range.start;
+            assert!(
+                size == tasks / of || size == tasks / of + 1,
+                "{number} of {of}: {range:?}"
+            );
+            next = range.end;
+        }
+        assert_eq!(next, tasks);
+    }
+    for text in ["", "1", "0/2", "3/2", "1/0", "-1/2", "1/2/3", "a/b"] {
+        assert!(text.parse::<Shard>().is_err(), "{text}");
+    }
 }
