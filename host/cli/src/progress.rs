@@ -392,7 +392,7 @@ mod tests {
         }
         assert_eq!(
             fit(parts(), 78),
-            "root/12  waiting: rate limit of requests, next try in 17 s  $0.0123  12 s"
+            "root/12  demo:competitor@0.1.0  waiting: rate limit of request…  $0.0123  12 s"
         );
     }
 

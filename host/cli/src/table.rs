@@ -190,7 +190,7 @@ mod tests {
         let fitted = |width| columns_without(&[Left, Left, Cut, Right], &rows, width, &[1, 2]);
         assert_eq!(fitted(None), "a-run  yesterday  a-very-long-plugin  $0.01");
         assert_eq!(fitted(Some(37)), "a-run  yesterday  a-very-long…  $0.01");
-        assert_eq!(fitted(Some(30)), "a-run  a-very-long-pl…  $0.01");
+        assert_eq!(fitted(Some(30)), "a-run  a-very-long-plu…  $0.01");
         assert_eq!(fitted(Some(20)), "a-run  $0.01");
     }
 

@@ -84,7 +84,7 @@ impl Styled {
 
     /// Returns the text with its lines broken between words so that they take at most `width` columns, if their words do.
     /// The rest of a broken line is indented.
-    fn broken(&self, width: usize) -> Self {
+    pub(super) fn broken(&self, width: usize) -> Self {
         let (mut broken, mut used) = (Self::default(), 0);
         for (style, text) in &self.pieces {
             let mut shown = String::new();

@@ -257,7 +257,7 @@ impl Source for Oci {
 
     async fn tags(&self) -> Result<Vec<String>, RegistryError> {
         let mut tags = self.all_tags().await?;
-        tags.retain(|tag| is_tag(tag) && !referrers::is_fallback_tag(tag));
+        tags.retain(|tag| is_tag(tag) && !layout::is_fallback_tag(tag));
         Ok(tags)
     }
 

@@ -68,8 +68,8 @@ macro_rules! join {
 /// # }
 /// # let main = async {
 ///
-/// let (number, name) = try_join!(count(), name(true))?;
-/// assert_eq!((number, name.as_str()), (2, "Ada"));
+/// let (number, known) = try_join!(count(), name(true))?;
+/// assert_eq!((number, known.as_str()), (2, "Ada"));
 ///
 /// let failed = try_join!(name(false), count(), std::future::pending::<Result<bool, Failure>>());
 /// assert_eq!(failed, Err(Failure::failed("no name")));

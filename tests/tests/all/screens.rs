@@ -116,6 +116,13 @@ fn the_help_of_the_program() {
       -v, --verbose...
               Print more on stderr: the task's log and the host's actions (twice: everything)
 
+          --log-format <FORMAT>
+              The form of log lines on stderr: `text` for people, `json` for programs, one document per
+              line
+              
+              [env: AGENTHOST_LOG_FORMAT]
+              [default: text]
+
       -q, --quiet
               Print only errors on stderr
 
@@ -163,6 +170,9 @@ fn the_help_of_run() {
                                           the answers up at no cost
       -v, --verbose...                    Print more on stderr: the task's log and the host's actions
                                           (twice: everything)
+          --log-format <FORMAT>           The form of log lines on stderr: `text` for people, `json` for
+                                          programs, one document per line [env: AGENTHOST_LOG_FORMAT]
+                                          [default: text]
       -q, --quiet                         Print only errors on stderr
       -h, --help                          Print help
       -V, --version                       Print version
@@ -194,7 +204,8 @@ fn the_help_of_batch() {
               acme:competitor
 
       <ITEMS>
-              The items: a .jsonl, .csv or .json file, or - for stdin
+              The items: a .jsonl, .csv, .tsv or .json file, which may be compressed with gzip, or - for
+              stdin
 
     Options:
           --with <NAMESPACE:NAME=PLUGIN>
@@ -217,8 +228,15 @@ fn the_help_of_batch() {
 
               Possible values:
               - jsonl: A JSON value on each line
-              - csv:   Comma-separated values under a header row
+              - csv:   Rows of cells under a header row
               - json:  One JSON array
+
+          --delimiter <CHAR>
+              The character between two cells of CSV: comma, semicolon, tab or another one [default: as
+              in the header]
+
+          --id-column <NAME>
+              The column or field with each item's own id, which the results repeat as `id`
 
           --size <N>
               Give each task N items, if the plugin takes a list
@@ -229,14 +247,17 @@ fn the_help_of_batch() {
               [default: auto]
 
       -o, --output <FILE|->
-              Write the results to this file as JSON lines, replacing its content [default: -, which is
-              stdout]
+              Write the results to this file, replacing its content: CSV if its name ends with .csv or
+              .tsv, else JSON lines [default: -, which is stdout]
 
           --max-failures <N>
               Start no more tasks after N items have failed
 
           --limit <N>
               Use only the first N items
+
+          --shard <I/N>
+              Run only part I of N equal parts, whose results in their order are those of the whole
 
           --on-bad-item <WHAT>
               Run nothing (fail) or all other items (skip) if an item is malformed or not of the
@@ -277,6 +298,13 @@ fn the_help_of_batch() {
 
       -v, --verbose...
               Print more on stderr: the task's log and the host's actions (twice: everything)
+
+          --log-format <FORMAT>
+              The form of log lines on stderr: `text` for people, `json` for programs, one document per
+              line
+              
+              [env: AGENTHOST_LOG_FORMAT]
+              [default: text]
 
       -q, --quiet
               Print only errors on stderr
@@ -338,20 +366,23 @@ fn the_help_of_show() {
       <RUN>  The run's id, the beginning of its id, or `last`
 
     Options:
-          --task <ID>       Show this task, such as root/0, and those below it
-          --all             Show all tasks and calls
-          --json            Print one JSON document
-          --config <FILE>   Use this file instead of the agenthost.toml in this directory or above [env:
-                            AGENTHOST_CONFIG]
-          --journal <FILE>  Use this journal file [default: see `[journal]` in agenthost.toml] [env:
-                            AGENTHOST_JOURNAL]
-          --offline-models  Answer all model calls with the offline provider, which makes the answers up
-                            at no cost
-      -v, --verbose...      Print more on stderr: the task's log and the host's actions (twice:
-                            everything)
-      -q, --quiet           Print only errors on stderr
-      -h, --help            Print help
-      -V, --version         Print version
+          --task <ID>            Show this task, such as root/0, and those below it
+          --all                  Show all tasks and calls
+          --json                 Print one JSON document
+          --config <FILE>        Use this file instead of the agenthost.toml in this directory or above
+                                 [env: AGENTHOST_CONFIG]
+          --journal <FILE>       Use this journal file [default: see `[journal]` in agenthost.toml]
+                                 [env: AGENTHOST_JOURNAL]
+          --offline-models       Answer all model calls with the offline provider, which makes the
+                                 answers up at no cost
+      -v, --verbose...           Print more on stderr: the task's log and the host's actions (twice:
+                                 everything)
+          --log-format <FORMAT>  The form of log lines on stderr: `text` for people, `json` for
+                                 programs, one document per line [env: AGENTHOST_LOG_FORMAT] [default:
+                                 text]
+      -q, --quiet                Print only errors on stderr
+      -h, --help                 Print help
+      -V, --version              Print version
     ");
 }
 
@@ -366,22 +397,25 @@ fn the_help_of_inspect() {
       <PLUGIN>  The plugin: a .wasm file, a crate directory to build, or a name in agenthost.lock
 
     Options:
-          --imports         List every import with its meaning; -v adds the JSON Schemas
-          --check           Compile the plugin, too, within the limits of [compile], and report the time
-                            and memory used
-          --json            Print one JSON document with everything known, including the JSON Schemas of
-                            input and output
-          --config <FILE>   Use this file instead of the agenthost.toml in this directory or above [env:
-                            AGENTHOST_CONFIG]
-          --journal <FILE>  Use this journal file [default: see `[journal]` in agenthost.toml] [env:
-                            AGENTHOST_JOURNAL]
-          --offline-models  Answer all model calls with the offline provider, which makes the answers up
-                            at no cost
-      -v, --verbose...      Print more on stderr: the task's log and the host's actions (twice:
-                            everything)
-      -q, --quiet           Print only errors on stderr
-      -h, --help            Print help
-      -V, --version         Print version
+          --imports              List every import with its meaning; -v adds the JSON Schemas
+          --check                Compile the plugin, too, within the limits of [compile], and report the
+                                 time and memory used
+          --json                 Print one JSON document with everything known, including the JSON
+                                 Schemas of input and output
+          --config <FILE>        Use this file instead of the agenthost.toml in this directory or above
+                                 [env: AGENTHOST_CONFIG]
+          --journal <FILE>       Use this journal file [default: see `[journal]` in agenthost.toml]
+                                 [env: AGENTHOST_JOURNAL]
+          --offline-models       Answer all model calls with the offline provider, which makes the
+                                 answers up at no cost
+      -v, --verbose...           Print more on stderr: the task's log and the host's actions (twice:
+                                 everything)
+          --log-format <FORMAT>  The form of log lines on stderr: `text` for people, `json` for
+                                 programs, one document per line [env: AGENTHOST_LOG_FORMAT] [default:
+                                 text]
+      -q, --quiet                Print only errors on stderr
+      -h, --help                 Print help
+      -V, --version              Print version
     ");
 }
 
@@ -426,6 +460,9 @@ fn a_batch_and_its_page() {
     insta::assert_snapshot!(screen(&machine, &["batch", "fails.wasm", "items.jsonl", "--output", "results.jsonl"]), @"
     --- stderr
     run [the run's id]: 2 items: 0 ok, 2 failed (1 escalated, 1 failed); 0 calls, 0 tokens in, 0 out, $0.00, [duration], [rate]
+    note: the most frequent failures:
+      1 item: as asked
+      1 item: too dear
     --- exit code 1
     ");
     insta::assert_snapshot!(screen(&machine, &["show", &newest(&machine)]), @"

@@ -120,6 +120,14 @@ pub struct Bad {
 
 impl Bad {
     /// Creates an item that fits no input for a reason.
+    ///
+    /// ```
+    /// use agenthost::batch::items::ItemLocation;
+    /// use agenthost::batch::tasks::Bad;
+    ///
+    /// let bad = Bad::new(ItemLocation { index: 2, line: 3 }, "not a number");
+    /// assert_eq!((bad.at.line, bad.reason.as_str()), (3, "not a number"));
+    /// ```
     pub fn new(item: impl Into<TaskItem>, reason: impl Into<String>) -> Self {
         let TaskItem { at, origin } = item.into();
         Self {

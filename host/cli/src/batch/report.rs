@@ -292,10 +292,13 @@ mod tests {
         let line = |summary: &Summary, width| fit(parts(summary, 1_000, Duration::from_secs(10)), width);
         assert_eq!(
             line(&summary, 120),
-            "--------------------  18/1,000  2 failed  2.0/s  8 min left  0 tokens  $0.00  7 of 8 workers"
+            "--------------------  20/1,000  2 failed  2.0/s  8 min left  0 tokens  $0.00  7 of 8 workers"
         );
-        assert_eq!(line(&summary, 60), "18/1,000  2 failed  8 min left  0 tokens  $0.00");
-        assert_eq!(line(&summary, 16), "18/1,000  $0.00");
+        assert_eq!(
+            line(&summary, 60),
+            "20/1,000  2 failed  2.0/s  8 min left  0 tokens  $0.00"
+        );
+        assert_eq!(line(&summary, 16), "20/1,000  $0.00");
         summary.recorded = 10;
         assert!(line(&summary, 120).contains("1.0/s  16 min left"));
         assert_eq!([100.0, 7_200.0].map(duration), ["2 min", "2.0 h"]);

@@ -115,7 +115,7 @@ fn one_task_is_shown_with_what_is_below_it() {
         assert_eq!(document["task"]["report"]["log"], "said\n");
         let page = page::page(shown, false, 65_000, 100).plain();
         assert!(
-            page.contains("input    {\"company\":\"Acme\"}\n") && page.contains("log\n  said\n"),
+            page.contains("  input\n    {\n      \"company\": \"Acme\"\n    }\n") && page.contains("  log\n    said\n"),
             "{page}"
         );
     });

@@ -267,3 +267,14 @@ fn annotations(plugin: &Plugin, name: &Name, version: &str) -> BTreeMap<String, 
         .filter_map(|(key, value)| Some((format!("{ANNOTATION}{key}"), value?)))
         .collect()
 }
+
+/// Returns the tag that the specification assigns to the index of a manifest's referrers.
+pub(super) fn fallback_tag(subject: &Digest) -> String {
+    format!("sha256-{}", subject.hex())
+}
+
+/// Returns whether a tag is that of an index of referrers.
+pub(super) fn is_fallback_tag(tag: &str) -> bool {
+    let hex = tag.strip_prefix("sha256-");
+    hex.is_some_and(|hex| hex.len() >= 64 && hex.bytes().take(64).all(|byte| byte.is_ascii_hexdigit()))
+}

@@ -132,13 +132,13 @@ impl Oci {
     ///
     /// GitLab's registry reads that tag as the subject's own digest: then no list exists.
     async fn fallback(&self, subject: &Digest) -> Result<Option<Found>, RegistryError> {
-        let found = self.manifest(&fallback_tag(subject), None).await?;
+        let found = self.manifest(&layout::fallback_tag(subject), None).await?;
         Ok(found.filter(|found| found.digest != *subject))
     }
 
     fn no_index(&self, subject: &Digest) -> OciError {
         OciError {
-            at: format!("{}:{}", self.place(), fallback_tag(subject)),
+            at: format!("{}:{}", self.place(), layout::fallback_tag(subject)),
             problem: OciProblem::NotIndex,
         }
     }
@@ -163,7 +163,7 @@ impl Oci {
 
     /// Adds a signature to the index that replaces the registry's list.
     async fn list(&self, subject: &Digest, signature: &Descriptor) -> Result<(), RegistryError> {
-        let tag = fallback_tag(subject);
+        let tag = layout::fallback_tag(subject);
         for _ in 0..MAX_WRITES {
             let Some(index) = self.extended(subject, signature, self.fallback(subject).await?)? else {
                 return Ok(());
@@ -229,15 +229,4 @@ impl Oci {
             false => Err(self.wire.refused(response, "room for a manifest").await.into()),
         }
     }
-}
-
-/// Returns the tag that the specification assigns to the index of a manifest's referrers.
-fn fallback_tag(subject: &Digest) -> String {
-    format!("sha256-{}", subject.hex())
-}
-
-/// Returns whether a tag is that of an index of referrers.
-pub(super) fn is_fallback_tag(tag: &str) -> bool {
-    let hex = tag.strip_prefix("sha256-");
-    hex.is_some_and(|hex| hex.len() >= 64 && hex.bytes().take(64).all(|byte| byte.is_ascii_hexdigit()))
 }
