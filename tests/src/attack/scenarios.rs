@@ -205,7 +205,7 @@ fn no_room(program: &Program) -> Measured {
     ];
     let (mut wanted, mut tasks) = (0, 0);
     for (input, flags) in [("x".repeat(200), &WITH[..]), ("g".repeat(60), &wide)] {
-        let (watched, report) = run(&machine, &input, flags);
+        let (watched, report) = run(&machine, &input, &[flags, &["--tasks", "none"]].concat());
         looked_at(&mut measured, &watched);
         let good = good(&report).len();
         wanted += input.len();

@@ -9,7 +9,7 @@ use agenthost::gate::Pressure;
 use agenthost::llm::{Provider, ProviderError, Reply, Request};
 use agenthost::providers::script::Script;
 use agenthost::task::FailureClass;
-use agenthost::{Host, LoadOptions, Plugin, PluginSource};
+use agenthost::{Cap, Host, LimitsPatch, LoadOptions, Plugin, PluginSource};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::json;
@@ -164,7 +164,11 @@ impl Bench {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let input = json!("x".repeat(8 * PLACES));
-        let run = self.host.run(&self.crowd, &input).start();
+        let limits = LimitsPatch {
+            tasks: Some(Cap::Unlimited),
+            ..LimitsPatch::default()
+        };
+        let run = self.host.run(&self.crowd, &input).limits(&limits).start();
         let report = run.map_err(|error| error.to_string())?.report().await;
         let good = report.tasks.iter().filter(|task| task.outcome.ok().is_some()).count();
         match good == 8 * PLACES + 1 {

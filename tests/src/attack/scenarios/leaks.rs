@@ -67,7 +67,11 @@ pub(super) fn redirect(program: &Program) -> Measured {
 pub(super) fn canary(program: &Program) -> Measured {
     let mut measured = Measured::default();
     let machine = machine(program, "crowd", "[run]\nmax-concurrent-tasks = 12\n");
-    let (watched, report) = run(&machine, &"s".repeat(300), &[&WITH[..], &["--fuel", "none"]].concat());
+    let (watched, report) = run(
+        &machine,
+        &"s".repeat(300),
+        &[&WITH[..], &["--fuel", "none", "--tasks", "none"]].concat(),
+    );
     looked_at(&mut measured, &watched);
     let good = good(&report).len();
     measured.figure("reuses", good as f64);

@@ -20,7 +20,13 @@ pub(super) fn overspend(program: &Program) -> Measured {
     let config = format!("[run]\nstrict-tokens = true\n\n{}", server.config());
     let machine = machine(program, "crowd", &config);
     let limit = LIMIT.to_string();
-    let flags = [&WITH[..], &["--tokens", &limit, "--calls", "none", "--fuel", "none"]].concat();
+    let flags = [
+        &WITH[..],
+        &[
+            "--tokens", &limit, "--calls", "none", "--fuel", "none", "--tasks", "300",
+        ],
+    ]
+    .concat();
     let (watched, report) = run(&machine, &"g".repeat(200), &flags);
     looked_at(&mut measured, &watched);
     let (input, output) = server.counted();
