@@ -64,11 +64,7 @@ pub(super) fn tell(
     if told.json {
         printer.data(&plan.document(told.fail_above))?;
     } else {
-        let page = plan.page();
-        printer.text(match printer.width() {
-            Some(width) => page.broken(width),
-            None => page,
-        })?;
+        printer.page(&plan.page())?;
     }
     match told.fail_above.filter(|bound| plan.all.is_above(*bound)) {
         Some(bound) => {

@@ -4,7 +4,6 @@
 //! command asks first; elsewhere it prints what would run, and ends. `build` and `test` exist to build the crate that
 //! they name: they build it even if its folder is not trusted, with a note.
 
-use std::io::{self, BufRead as _, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -136,7 +135,7 @@ pub(super) fn ask(path: &Path, project: Option<&Project>, env: &Env, printer: &P
         project.judge_crate(path)?;
     }
     let build = CrateBuild::of(env, path)?;
-    if build.is_trusted(env)? || !(io::stdin().is_terminal() && printer.moves()) {
+    if build.is_trusted(env)? || !printer.can_ask() {
         return Ok(());
     }
     printer.say(&format!(
@@ -146,13 +145,8 @@ pub(super) fn ask(path: &Path, project: Option<&Project>, env: &Env, printer: &P
     for what in &build.runs {
         printer.say(&format!("  {what}"));
     }
-    printer.say(&format!(
-        "trust the crates in {}? [y/N]",
-        one_line(&build.dir.to_string_lossy())
-    ));
-    let mut answer = String::new();
-    let read = io::stdin().lock().read_line(&mut answer);
-    if read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") {
+    let question = format!("trust the crates in {}?", one_line(&build.dir.to_string_lossy()));
+    if printer.ask(&question) {
         build.accept(env)?;
     }
     Ok(())

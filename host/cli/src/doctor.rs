@@ -164,22 +164,13 @@ fn configuration(report: &mut Report, config: &Config, env: &Env) {
     }
 
     let limits = config.limits();
-    let shown: Vec<_> = [
-        LimitKind::Tokens,
-        LimitKind::Cost,
-        LimitKind::Calls,
-        LimitKind::Fuel,
-        LimitKind::Memory,
-        LimitKind::Time,
-        LimitKind::Tasks,
-        LimitKind::Depth,
-    ]
-    .into_iter()
-    .map(|kind| {
-        let value = limits.describe(kind).unwrap_or_else(|| "none".into());
-        format!("{} {}", kind.name(), thousands(&value))
-    })
-    .collect();
+    let shown: Vec<_> = LimitKind::SETTABLE
+        .into_iter()
+        .map(|kind| {
+            let value = limits.describe(kind).unwrap_or_else(|| "none".into());
+            format!("{} {}", kind.name(), thousands(&value))
+        })
+        .collect();
     report.add("limits of a task", CheckStatus::Ok, shown.join(", "), None);
 
     match builder(env).config(config.clone()).build() {

@@ -195,6 +195,9 @@ pub fn main() -> ExitCode {
         Err(error) => return output::usage(error),
     };
     let printer = Printer::new(cli.command.json(), cli.global.quiet);
+    if cli.global.quiet {
+        terminal::hide_moving();
+    }
     logs::start(&cli.global);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let result = match runtime {

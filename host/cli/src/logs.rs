@@ -180,7 +180,7 @@ fn said(fields: &Fields) -> String {
     let mut line = format!("{task}{message}");
     for (name, value) in &fields.0 {
         let is_said = matches!(*name, "message" | TASK) || value.is_empty() || message.contains(value.as_str());
-        // The names of conventions for programs end with the word for people.
+        // The last part of a dotted name is enough for people.
         let name = name.rsplit('.').next().unwrap_or(name);
         if !is_said {
             line.push_str(&format!(", {name} {value}"));

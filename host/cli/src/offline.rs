@@ -7,12 +7,12 @@ use agenthost::error::{Error, Result};
 use agenthost::limits::Limits;
 use agenthost::{Host, Plugin};
 
-/// The note after a run with made-up answers that nobody asked for.
+/// The note after a run that the offline provider answered without being asked to.
 pub(super) const OFFLINE: &str = "the offline provider made the answers up; set ANTHROPIC_API_KEY or OPENAI_API_KEY, or [models] \
                        in agenthost.toml, for real ones";
 
-/// Refuses a run of `plugin` within `limits` whose answers the offline provider would make up, if nobody asked for it and
-/// no terminal shows that it did.
+/// Refuses a run of `plugin` within `limits` that the offline provider would answer, unless the user asked for that or a
+/// terminal shows the note on it.
 ///
 /// # Errors
 ///

@@ -1,6 +1,6 @@
 //! The output of the command line: data, errors with their hints, and exit codes.
 
-use std::io::Write;
+use std::io::{self, BufRead as _, IsTerminal as _, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::hints::hint;
 use super::table;
-use super::terminal::{Stream, Style, Styled, hanging, hide_moving, indented};
+use super::terminal::{Stream, Style, Styled, hanging, indented};
 use agenthost::error::{Error, ErrorClass, with_causes};
 use agenthost::limits::LimitKind;
 use agenthost::printable::{json as printable_json, one_line};
@@ -77,11 +77,7 @@ fn failure_hint(failure: &Failure, bound: Bound<'_>) -> Option<String> {
             LimitKind::Size => "Give or ask for less in one value; this bound is the host's own.".into(),
             LimitKind::Other => return None,
             limit => {
-                let key = if limit == LimitKind::Time {
-                    "timeout"
-                } else {
-                    limit.name()
-                };
+                let key = limit.key();
                 match bound {
                     Bound::Task => format!(
                         "Raise it with --{key}, or with `{key}` under [limits] in agenthost.toml (and in the plugin's grant, where it has one)."
@@ -120,9 +116,6 @@ pub(super) struct Printer {
 
 impl Printer {
     pub(super) fn new(json: bool, quiet: bool) -> Self {
-        if quiet {
-            hide_moving();
-        }
         Self { json, quiet }
     }
 
@@ -188,6 +181,27 @@ impl Printer {
     /// Returns whether a person reads stderr, so that moving progress and questions make sense.
     pub(super) fn moves(&self) -> bool {
         !self.quiet && Stream::Stderr.is_terminal()
+    }
+
+    /// Returns whether a person can be asked a question.
+    pub(super) fn can_ask(&self) -> bool {
+        self.moves() && io::stdin().is_terminal()
+    }
+
+    /// Asks a question, and returns whether the answer is yes.
+    pub(super) fn ask(&self, question: &str) -> bool {
+        self.say(&format!("{question} [y/N]"));
+        let mut answer = String::new();
+        let read = io::stdin().lock().read_line(&mut answer);
+        read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+    }
+
+    /// Prints a page on stdout. On a terminal, its lines are broken between words.
+    pub(super) fn page(&self, page: &Styled) -> Result<(), Error> {
+        match self.width() {
+            Some(width) => self.text(page.broken(width)),
+            None => self.text(page.clone()),
+        }
     }
 
     /// Prints an error from before the run, and returns its exit code.

@@ -199,16 +199,16 @@ pub(super) fn models(asks: &Asks) -> String {
     }
 }
 
-/// Returns what the policy's `[max]` leaves of what a plugin asks for, as text; `None` if there is no maximum.
+/// Returns the maximum that the policy allows a plugin, as text; `None` without a maximum.
 pub(super) fn max_of(max: &PolicyMax) -> Option<String> {
-    let limits = LIMITS.into_iter().filter_map(|limit| {
+    let limits = LimitKind::SETTABLE.into_iter().filter_map(|limit| {
         let text = max.limits.describe(limit)?;
         let text = if text.bytes().all(|byte| byte.is_ascii_digit()) {
             thousands(&text)
         } else {
             text
         };
-        Some(format!("{} {text}", key_of(limit)))
+        Some(format!("{} {text}", limit.key()))
     });
     let mut parts: Vec<_> = limits.collect();
     if let Some(models) = &max.models {
@@ -223,32 +223,12 @@ pub(super) fn max_of(max: &PolicyMax) -> Option<String> {
 
 /// Returns the maximum as JSON, with the keys of policy files.
 pub(super) fn max_document(max: &PolicyMax) -> Value {
-    let limits = LIMITS.into_iter().filter_map(|limit| {
+    let limits = LimitKind::SETTABLE.into_iter().filter_map(|limit| {
         let text = max.limits.describe(limit)?;
         let value = text.parse::<u64>().map_or_else(|_| Value::from(text), Value::from);
-        Some((key_of(limit).to_owned(), value))
+        Some((limit.key().to_owned(), value))
     });
     json!({"limits": limits.collect::<serde_json::Map<_, _>>(), "models": max.models})
-}
-
-/// The limits in the order in which they are shown.
-const LIMITS: [LimitKind; 8] = [
-    LimitKind::Tokens,
-    LimitKind::Cost,
-    LimitKind::Calls,
-    LimitKind::Fuel,
-    LimitKind::Memory,
-    LimitKind::Time,
-    LimitKind::Tasks,
-    LimitKind::Depth,
-];
-
-/// Returns the key of a limit in configuration and policy files.
-fn key_of(limit: LimitKind) -> &'static str {
-    match limit {
-        LimitKind::Time => "timeout",
-        limit => limit.name(),
-    }
 }
 
 /// Returns the limits that a plugin asks for, as text.

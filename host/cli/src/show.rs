@@ -43,7 +43,7 @@ pub(super) fn show(args: &Args, global: &Global, env: &Env, printer: &Printer) -
     if args.json {
         printer.data(&shown.document())?;
     } else {
-        printer.text(page::page(&shown, args.all, now, super::table::width()))?;
+        printer.page(&page::page(&shown, args.all, now, super::table::width()))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,7 +1,5 @@
 //! The line with the estimate that a run or a batch shows before it starts, and the question whether to start.
 
-use std::io::{self, BufRead as _, IsTerminal as _};
-
 use super::budget::Plan;
 use super::global::Global;
 use super::output::Printer;
@@ -49,13 +47,10 @@ pub(super) fn before_start(
              its parts.",
         )
     };
-    if !(io::stdin().is_terminal() && printer.moves()) {
-        return Err(refused(", and there is no terminal to ask on"));
+    if !printer.can_ask() {
+        return Err(refused(", and cannot be confirmed without a terminal"));
     }
-    printer.say(&format!("{why}: more than {bound}. Start? [y/N]"));
-    let mut answer = String::new();
-    let read = io::stdin().lock().read_line(&mut answer);
-    match read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") {
+    match printer.ask(&format!("{why}: more than {bound}. Start?")) {
         true => Ok(()),
         false => Err(refused(", and not confirmed")),
     }

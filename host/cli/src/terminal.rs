@@ -48,8 +48,8 @@ impl Style {
     }
 }
 
-/// The indent of the rest of a line that is broken.
-const BROKEN_INDENT: usize = 2;
+/// The least indent of the rest of a line that is broken.
+const HANGING: usize = 2;
 
 const RESET: &str = "\x1b[0m";
 
@@ -83,26 +83,30 @@ impl Styled {
     }
 
     /// Returns the text with its lines broken between words so that they take at most `width` columns, if their words do.
-    /// The rest of a broken line is indented.
+    /// The rest of a broken line is indented like the line, and at least by [`HANGING`].
     pub(super) fn broken(&self, width: usize) -> Self {
-        let (mut broken, mut used) = (Self::default(), 0);
+        let (mut broken, mut used, mut indent, mut is_blank) = (Self::default(), 0, HANGING, true);
         for (style, text) in &self.pieces {
             let mut shown = String::new();
             for part in text.split_inclusive([' ', '\n']) {
                 let word = part.trim_end_matches([' ', '\n']);
                 let takes = text_width(&printable(word));
-                if used + takes > width && used > BROKEN_INDENT {
+                if used + takes > width && used > indent {
                     shown.truncate(shown.trim_end_matches(' ').len());
                     shown.push('\n');
-                    shown.push_str(&" ".repeat(BROKEN_INDENT));
-                    used = BROKEN_INDENT;
+                    shown.push_str(&" ".repeat(indent));
+                    used = indent;
                 }
                 shown.push_str(part);
-                used = if part.ends_with('\n') {
-                    0
+                if part.ends_with('\n') {
+                    (used, indent, is_blank) = (0, HANGING, true);
                 } else {
-                    used + takes + part.len() - word.len()
-                };
+                    used += takes + part.len() - word.len();
+                    is_blank &= word.is_empty();
+                    if is_blank {
+                        indent = indent.max(used);
+                    }
+                }
             }
             broken.add(*style, shown);
         }
@@ -277,27 +281,6 @@ impl Write for Stream {
     }
 }
 
-/// Breaks the lines of `text` between words so that they take at most `width` columns, if their words do.
-pub(super) fn wrapped(text: &str, width: usize) -> String {
-    let lines = text.split('\n').map(|line| {
-        let (mut shown, mut used) = (String::new(), 0);
-        for word in line.split(' ') {
-            let takes = text_width(word);
-            if used > 0 && used + 1 + takes > width {
-                shown.push('\n');
-                used = 0;
-            } else if used > 0 || !shown.is_empty() {
-                shown.push(' ');
-                used += 1;
-            }
-            shown.push_str(word);
-            used += takes;
-        }
-        shown
-    });
-    lines.collect::<Vec<_>>().join("\n")
-}
-
 /// Returns `text` with all lines but the first indented by `width`.
 pub(super) fn indented(text: &str, width: usize) -> Cow<'_, str> {
     if !text.contains('\n') {
@@ -376,13 +359,8 @@ mod tests {
         assert_eq!(broken.plain(), "note: it took\n  1,234,567 tokens\n  and more\n\nend");
         assert_eq!(text.broken(80), text);
         assert_eq!(Styled::from("unbreakable").broken(4).plain(), "unbreakable");
-    }
-
-    #[test]
-    fn lines_are_broken_between_words() {
-        assert_eq!(wrapped("12,345 tokens in all\n\nx", 13), "12,345 tokens\nin all\n\nx");
-        assert_eq!(wrapped("a  b", 80), "a  b");
-        assert_eq!(wrapped("unbreakable", 4), "unbreakable");
+        let deeper = Styled::from("    a text of some length").broken(14);
+        assert_eq!(deeper.plain(), "    a text of\n    some\n    length");
     }
 
     #[test]

@@ -316,20 +316,33 @@ impl LimitKind {
         }
     }
 
+    /// The limits that can be set, in the order in which they are shown.
+    #[doc(hidden)]
+    pub const SETTABLE: [Self; 8] = [
+        Self::Tokens,
+        Self::Cost,
+        Self::Calls,
+        Self::Fuel,
+        Self::Memory,
+        Self::Time,
+        Self::Tasks,
+        Self::Depth,
+    ];
+
+    /// The key of the limit in configuration and policy files, and the name of its flag.
+    #[doc(hidden)]
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Time => "timeout",
+            limit => limit.name(),
+        }
+    }
+
     /// Returns the limit with that name; [`LimitKind::Other`] for a name that this version does not know.
     pub fn from_name(name: &str) -> Self {
-        const ALL: [LimitKind; 9] = [
-            LimitKind::Tokens,
-            LimitKind::Cost,
-            LimitKind::Calls,
-            LimitKind::Fuel,
-            LimitKind::Memory,
-            LimitKind::Time,
-            LimitKind::Tasks,
-            LimitKind::Depth,
-            LimitKind::Size,
-        ];
-        ALL.into_iter()
+        Self::SETTABLE
+            .into_iter()
+            .chain([Self::Size])
             .find(|limit| limit.name() == name)
             .unwrap_or(Self::Other)
     }

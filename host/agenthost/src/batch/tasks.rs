@@ -4,9 +4,9 @@
 //! `n * s` to `n * s + s - 1`, except those that fit no input. So a batch that is read again has the same tasks.
 //!
 //! A cell of a CSV file is text that may represent a number. It is read as JSON first, an empty one as `null`, and
-//! stays text if it is not JSON or if the plugin's type does not accept the JSON value. `TRUE` and `False`, and a whole
-//! number such as `41.0`, are read as Excel and pandas mean them. A column that is no field of the plugin's input is
-//! carried through to the results.
+//! stays text if it is not JSON or if the plugin's type does not accept the JSON value. `TRUE` and `False` are also
+//! booleans, and `41.0` is also a whole number, because Excel and pandas write them so. A column that the plugin's input
+//! does not have is carried through to the results.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -378,7 +378,7 @@ impl std::str::FromStr for Shard {
         match numbers {
             Some((number, of)) if (1..=of).contains(&number) => Ok(Self { number, of }),
             Some((0, _)) => Err("the first part is 1".into()),
-            Some((number, of)) => Err(format!("there is no part {number} of {of}")),
+            Some((number, of)) => Err(format!("part {number} of {of} does not exist")),
             None => Err("not two numbers such as 1/4".into()),
         }
     }

@@ -71,7 +71,7 @@ pub(super) fn input_fields(plugin: &Plugin, shape: &Shape) -> Option<Vec<String>
     fields(item)
 }
 
-/// Returns the names of the fields of an item's output; none if it is not a record.
+/// Returns the names of the fields of an item's output, or an empty list unless it is a record.
 pub(super) fn output_fields(plugin: &Plugin, grouped: bool) -> Vec<String> {
     let schema = plugin.info().output_schema().unwrap_or_default();
     let mut output = follow(&schema, &schema);

@@ -106,7 +106,7 @@ fn result(result: Option<&AskResult>) -> Vec<String> {
             let outcome = if *ok { "ended with an output" } else { "failed" };
             vec![format!("  {outcome}; see `--task` with its id")]
         }
-        None => vec!["  no result yet".into()],
+        None => vec!["  no result".into()],
     };
     if let Some((used, _)) = result.and_then(AskResult::charge) {
         let cost = used.pico_usd.map(Usd::from_pico);

@@ -3,7 +3,7 @@
 use super::super::output::counted;
 use super::super::recorded::{Task, Used, short};
 use super::super::table::{self, Column, count};
-use super::super::terminal::{Styled, indented, wrapped};
+use super::super::terminal::{Styled, indented};
 use super::detail::detail;
 use super::shown::Shown;
 use super::timeline::{self, Bar};
@@ -38,15 +38,15 @@ pub(super) fn page(shown: &Shown<'_>, all: bool, now: u64, width: usize) -> Styl
         let requests = counted(unanswered as u64, "requests");
         parts.push(format!("{requests} without an answer in the journal"));
     }
-    parts.push(wrapped(&shown.parallel.words(), width));
-    let mut page = head(shown, now, width);
+    parts.push(shown.parallel.words());
+    let mut page = head(shown, now);
     for part in parts {
         page.push(format!("\n\n{part}"));
     }
     page
 }
 
-fn head(shown: &Shown<'_>, now: u64, width: usize) -> Styled {
+fn head(shown: &Shown<'_>, now: u64) -> Styled {
     let (run, record) = (&shown.run, shown.run.record);
     let mut rows = vec![
         ("run", format!("{} ({})", record.id, run.state.name())),
@@ -92,7 +92,7 @@ fn head(shown: &Shown<'_>, now: u64, width: usize) -> Styled {
         let end = if at == 0 { "" } else { "\n" };
         page.push(end)
             .bold(format!("{name:<8}"))
-            .push(format!(" {}", indented(&wrapped(value, width.saturating_sub(9)), 9)));
+            .push(format!(" {}", indented(value, 9)));
     }
     page
 }

@@ -14,7 +14,7 @@ const TINY_MS: u64 = 1_000;
 /// The parts of a run that decide whether the times of its calls show anything about sub-agents.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Circumstances {
-    /// Whether it has an output.
+    /// `true` if it has an output.
     pub(super) has_output: bool,
     /// The time that its requests waited for the provider, summed over all of them.
     pub(super) waited_ms: u64,

@@ -27,7 +27,7 @@ pub(super) struct RowParser {
     bytes: usize,
     cells: usize,
     text: Vec<u8>,
-    /// Where the kept cells end in `text`.
+    /// The ends of the kept cells in `text`.
     ends: Vec<usize>,
     /// The line where the last quoted cell begins.
     opened: u64,

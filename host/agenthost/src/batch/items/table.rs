@@ -12,7 +12,7 @@ use super::line_count::LineCount;
 use super::row::RowParser;
 
 /// The delimiters that are detected. The first of equals is taken.
-const DELIMITERS: [u8; 3] = [b',', b';', b'\t'];
+const DELIMITERS: [u8; 3] = *b",;\t";
 
 /// The most bytes of a header of which the delimiter is detected.
 const MOST_DETECTED: usize = 1 << 20;
@@ -57,7 +57,7 @@ impl<R: BufRead> Table<R> {
         self.delimiter
     }
 
-    /// Returns the names of the columns; empty if there is no header.
+    /// Returns the names of the columns, or an empty list without a header.
     pub(super) fn header(&mut self) -> Result<&[String], String> {
         if self.header.is_none() {
             let Some((_, cells)) = self.row()? else { return Ok(&[]) };

@@ -11,7 +11,7 @@ fn latest() -> Tag {
 }
 
 /// Returns the credentials for a registry from these variables and this docker configuration.
-async fn known(host: &str, vars: &[(&str, &str)], docker: Option<Value>) -> Credentials {
+pub(super) async fn known(host: &str, vars: &[(&str, &str)], docker: Option<Value>) -> Credentials {
     let dir = tempfile::tempdir().unwrap();
     if let Some(config) = docker {
         std::fs::write(dir.path().join("config.json"), config.to_string()).unwrap();

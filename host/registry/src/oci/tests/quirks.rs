@@ -2,11 +2,11 @@
 
 use std::sync::{Arc, Mutex};
 
+use super::login::known;
 use super::server::Memory;
 use super::*;
 use crate::source::{Publication, Published};
 use crate::{Source as _, Tag};
-use agenthost_config::Env;
 
 /// Starts a registry in memory that asks `quirk` first.
 async fn registry(quirk: impl Fn(&mut Memory, &Request) -> Option<Reply> + Send + Sync + 'static) -> Server {
@@ -244,12 +244,7 @@ async fn a_blob_may_be_stored_at_another_server() {
         ("AGENTHOST_REGISTRY", host.as_str()),
         ("AGENTHOST_REGISTRY_TOKEN", "given"),
     ];
-    let vars = vars
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    let credentials = Credentials::find(&Env::new(vars.collect(), "/", None), &host)
-        .await
-        .unwrap();
+    let credentials = known(&host, &vars, None).await;
     // This registry keeps no manifest, so only the upload succeeds.
     publish(&oci_as(&server, credentials), &[]).await.unwrap_err();
     let digest = Digest::of(COMPONENT).to_string();
@@ -302,12 +297,7 @@ async fn a_password_serves_where_the_token_server_fails() {
         ("AGENTHOST_REGISTRY_USERNAME", "ada"),
         ("AGENTHOST_REGISTRY_PASSWORD", "open"),
     ];
-    let vars = vars
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    let credentials = Credentials::find(&Env::new(vars.collect(), "/", None), &host)
-        .await
-        .unwrap();
+    let credentials = known(&host, &vars, None).await;
     oci_as(&server, credentials)
         .find(&Tag::Name("latest".into()))
         .await
