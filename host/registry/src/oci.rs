@@ -142,21 +142,28 @@ impl Oci {
     ///
     /// Some registries answer the request for a tag that does not exist as if it were forbidden or invalid.
     async fn lacks(&self, tag: &str) -> bool {
-        let tags = self.all_tags().await;
-        tags.is_ok_and(|tags| !tags.iter().any(|known| known == tag))
+        match self.tag_lists().await {
+            Ok(Ok(lists)) => !tags_of(lists).any(|known| known == tag),
+            // Only this code means that nothing was published under the name; another 404 may mean that there is no list.
+            Ok(Err(response)) => matches!(
+                self.wire.refused(response, "list of tags").await.problem,
+                OciProblem::Missing { code: Some(code), .. } if code == "NAME_UNKNOWN"
+            ),
+            Err(_) => false,
+        }
     }
 
     async fn all_tags(&self) -> Result<Vec<String>, RegistryError> {
+        match self.tag_lists().await? {
+            Ok(lists) => Ok(tags_of(lists).collect()),
+            Err(response) => Ok(self.wire.missing(response).await.map(|()| Vec::new())?),
+        }
+    }
+
+    async fn tag_lists(&self) -> Result<Result<Vec<Tags>, Response>, RegistryError> {
         let mut url = self.wire.http.url("tags/list");
         url.query_pairs_mut().append_pair("n", &PAGE.to_string());
-        let pages: Vec<Tags> = match self.pages(url, "list of tags").await? {
-            Ok(pages) => pages,
-            Err(response) => return Ok(self.wire.missing(response).await.map(|()| Vec::new())?),
-        };
-        Ok(pages
-            .into_iter()
-            .flat_map(|page| page.tags.unwrap_or_default())
-            .collect())
+        self.pages(url, "list of tags").await
     }
 
     /// Reads the JSON body of a response.
@@ -190,6 +197,7 @@ impl Oci {
                 _ => return Err(self.wire.refused(response, what).await.into()),
             }
             let next = fields::next_page(response.headers().get_all(LINK));
+            let at = response.url().clone();
             let bytes = self.body(response, what).await?;
             let page = serde_json::from_slice(&bytes)
                 .map_err(|_| self.wire.http.nonsense("another list than was requested"))?;
@@ -197,7 +205,7 @@ impl Oci {
             let Some(next) = next else {
                 return Ok(Ok(pages));
             };
-            url = self.next_page(&url, &next)?;
+            url = self.next_page(&at, &next)?;
         }
         Err(self
             .wire
@@ -239,6 +247,10 @@ impl Oci {
         };
         Ok(Some((release, found.bytes.len() as u64)))
     }
+}
+
+fn tags_of(lists: Vec<Tags>) -> impl Iterator<Item = String> {
+    lists.into_iter().flat_map(|list| list.tags.unwrap_or_default())
 }
 
 #[async_trait]

@@ -273,7 +273,8 @@ pub(super) fn fallback_tag(subject: &Digest) -> String {
     format!("sha256-{}", subject.hex())
 }
 
-/// Returns whether a tag is that of an index of referrers.
+/// Returns whether a tag holds data about another manifest: an index of referrers, or what other tools store as
+/// sha256-<hex>.sig.
 pub(super) fn is_fallback_tag(tag: &str) -> bool {
     let hex = tag.strip_prefix("sha256-");
     hex.is_some_and(|hex| hex.len() >= 64 && hex.bytes().take(64).all(|byte| byte.is_ascii_hexdigit()))

@@ -86,11 +86,13 @@ pub(super) async fn log_in(
             }
             // A configured token was already sent to the registry, and must not be sent to any other server.
             (Challenge::Bearer { .. }, Some(Secret::Token(_))) | (Challenge::Basic, _) => {}
+            // One token server gets the secret, even if the registry names several.
+            (Challenge::Bearer { .. }, _) if failure.is_some() => {}
             (Challenge::Bearer { realm, service }, _) => {
                 match token(http, credentials, realm, service.as_deref(), push).await {
                     Ok(header) => return Ok(Some(Granted::new(header, push))),
                     // Another challenge may still be met.
-                    Err(error) => failure = failure.or(Some(error)),
+                    Err(error) => failure = Some(error),
                 }
             }
         }

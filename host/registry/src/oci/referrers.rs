@@ -99,12 +99,13 @@ impl Oci {
         url.query_pairs_mut().append_pair("artifactType", SIGNATURE);
         let call = Call::get(url.clone()).accept(LIST).probe();
         let response = self.wire.send(&call).await?;
-        let redirected = *response.url() != url;
+        let at = response.url().clone();
         let status = response.status();
         if status != StatusCode::OK {
-            let trouble = status == StatusCode::TOO_MANY_REQUESTS
+            // Some registries redirect what they do not have to a page that limits requests.
+            let trouble = (status == StatusCode::TOO_MANY_REQUESTS && at == url)
                 || (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED);
-            return match trouble && !redirected {
+            return match trouble {
                 true => Err(self.wire.refused(response, "list of referrers").await.into()),
                 false => Ok(None),
             };
@@ -120,9 +121,11 @@ impl Oci {
             return Ok(None);
         };
         if let Some(next) = next {
-            let next = self.next_page(&url, &next)?;
-            if let Ok(pages) = self.pages::<Index>(next, "list of referrers").await? {
-                listed.extend(pages.into_iter().filter_map(|page| page.manifests).flatten());
+            let next = self.next_page(&at, &next)?;
+            match self.pages::<Index>(next, "list of referrers").await? {
+                Ok(pages) => listed.extend(pages.into_iter().filter_map(|page| page.manifests).flatten()),
+                // Signatures on the missing page must not go unseen.
+                Err(response) => return Err(self.wire.refused(response, "list of referrers").await.into()),
             }
         }
         Ok(Some(listed))
@@ -164,23 +167,25 @@ impl Oci {
     /// Adds a signature to the index that replaces the registry's list.
     async fn list(&self, subject: &Digest, signature: &Descriptor) -> Result<(), RegistryError> {
         let tag = layout::fallback_tag(subject);
+        let mut refusal = None;
         for _ in 0..MAX_WRITES {
             let Some(index) = self.extended(subject, signature, self.fallback(subject).await?)? else {
                 return Ok(());
             };
             match self.put_manifest(&tag, INDEX, index).await {
-                Err(RegistryError::Oci(OciError {
-                    problem: OciProblem::Status { status, .. },
-                    ..
-                })) if status.is_client_error() => break,
+                Err(error) if is_refusal(&error) => {
+                    refusal = Some(error);
+                    break;
+                }
                 put => put?,
             };
         }
         let kept = self.fallback(subject).await?;
         let listed = kept.is_some();
-        match self.extended(subject, signature, kept)? {
-            None => Ok(()),
-            Some(_) => Err(self.wire.http.error(OciProblem::IndexNotKept { tag, listed }).into()),
+        match (self.extended(subject, signature, kept)?, refusal) {
+            (None, _) => Ok(()),
+            (Some(_), Some(refusal)) if listed => Err(refusal),
+            (Some(_), _) => Err(self.wire.http.error(OciProblem::IndexNotKept { tag, listed }).into()),
         }
     }
 
@@ -229,4 +234,12 @@ impl Oci {
             false => Err(self.wire.refused(response, "room for a manifest").await.into()),
         }
     }
+}
+
+/// Returns whether the registry refused a write for good.
+fn is_refusal(error: &RegistryError) -> bool {
+    let RegistryError::Oci(OciError { problem, .. }) = error else {
+        return false;
+    };
+    matches!(problem, OciProblem::Status { status, .. } if status.is_client_error())
 }

@@ -131,8 +131,12 @@ impl Wire {
                 .map_err(|_| self.http.slow(limit))?
                 .map_err(|error| self.http.broken(&error))?;
             let status = response.status();
-            if status == StatusCode::UNAUTHORIZED && own && logged_in {
-                self.refuse();
+            if own && sent.is_some() {
+                match status {
+                    StatusCode::UNAUTHORIZED if logged_in => self.mark(true),
+                    StatusCode::UNAUTHORIZED => {}
+                    _ => self.mark(false),
+                }
             }
             if status == StatusCode::UNAUTHORIZED && own && !logged_in && !self.is_refused(sent.as_ref()) {
                 logged_in = true;
@@ -171,11 +175,11 @@ impl Wire {
         }
     }
 
-    /// Records that the registry refuses what it granted a moment ago.
-    fn refuse(&self) {
+    /// Records whether the registry refuses what it granted.
+    fn mark(&self, refused: bool) {
         let mut granted = self.granted.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(granted) = &mut *granted {
-            granted.refused = true;
+            granted.refused = refused;
         }
     }
 

@@ -125,7 +125,23 @@ async fn referrers_may_have_moved_and_have_pages() {
 }
 
 #[tokio::test]
-async fn a_tag_of_signatures_that_is_the_release_itself_is_no_list() {
+async fn a_missing_page_of_referrers_does_not_hide_signatures() {
+    let server = registry(|_, request| {
+        request
+            .path()
+            .contains("/referrers/")
+            .then(|| match request.query("page") {
+                None => Reply::json(&json!({"manifests": []})).with("link", "<?page=2>; rel=\"next\""),
+                Some(_) => Reply::complaint(404, "NOT_FOUND"),
+            })
+    })
+    .await;
+    let error = publish(&oci(&server), &["one"]).await.unwrap_err();
+    assert_error(&error, ErrorClass::Plugin, &["no list of referrers"]);
+}
+
+#[tokio::test]
+async fn a_tag_of_signatures_that_is_the_release_itself_is_not_a_list() {
     let alias = |memory: &mut Memory, request: &Request| {
         let (_, tag) = request.path().split_once("/manifests/sha256-")?;
         let (kind, bytes) = memory.manifests.get(&format!("sha256:{tag}"))?;
@@ -175,16 +191,22 @@ async fn a_missing_tag_may_look_forbidden_if_the_list_of_tags_lacks_it() {
         let error = oci(&server).find(&Tag::Name("other".into())).await.unwrap_err();
         assert_error(&error, ErrorClass::Plugin, &["there is no such plugin or version"]);
     }
-    // A tag that exists and may not be read is not taken for a missing one, and is not replaced.
-    let server = registry(|_, request| match request.path().rsplit_once('/').unwrap() {
-        (_, "list") => Some(Reply::json(&json!({"tags": ["1.2.0"]}))),
-        (_, "1.2.0") => Some(Reply::complaint(403, "DENIED")),
-        _ => None,
-    })
-    .await;
-    let error = publish(&oci(&server), &[]).await.unwrap_err();
-    assert_error(&error, ErrorClass::Plugin, &["requires a login: 403", "(DENIED)"]);
-    assert!(!server.log().iter().any(|request| request.starts_with("PUT")));
+    // A tag that exists and may not be read is not taken for a missing one, and is not replaced, even if there is no list.
+    for list in [
+        Reply::json(&json!({"tags": ["1.2.0"]})),
+        Reply::complaint(404, "NOT_FOUND"),
+        Reply::new(404),
+    ] {
+        let server = registry(move |_, request| match request.path().rsplit_once('/').unwrap() {
+            (_, "list") => Some(list.clone()),
+            (_, "1.2.0") => Some(Reply::complaint(403, "DENIED")),
+            _ => None,
+        })
+        .await;
+        let error = publish(&oci(&server), &[]).await.unwrap_err();
+        assert_error(&error, ErrorClass::Plugin, &["requires a login: 403", "(DENIED)"]);
+        assert!(!server.log().iter().any(|request| request.starts_with("PUT")));
+    }
 }
 
 #[tokio::test]
@@ -305,7 +327,7 @@ async fn a_password_serves_where_the_token_server_fails() {
 }
 
 #[tokio::test]
-async fn tags_that_are_no_versions_are_named() {
+async fn tags_that_are_not_versions_are_named() {
     let fallback = format!("sha256-{}", Digest::of(COMPONENT).hex());
     let server = Server::start(move |_| {
         Reply::json(&json!({"tags": ["v0.1.0", "latest", "1.0.0", fallback, "\u{1b}[31m", "a/b"]}))
@@ -326,4 +348,25 @@ fn a_registry_behind_a_proxy_may_forget_that_it_has_tls() {
     for other in ["http://other.example/", "http://registry.example:5000/"] {
         http.follow(&http.base, other).unwrap_err();
     }
+}
+
+#[tokio::test]
+async fn one_token_server_gets_the_secret() {
+    let server = Server::start(|request| match request.path() {
+        "/first" | "/second" => Reply::complaint(403, "DENIED"),
+        _ => Reply::new(401).with("www-authenticate", "Bearer realm=\"/first\", Bearer realm=\"/second\""),
+    })
+    .await;
+    let host = server.host();
+    let vars = [
+        ("AGENTHOST_REGISTRY", host.as_str()),
+        ("AGENTHOST_REGISTRY_USERNAME", "ada"),
+        ("AGENTHOST_REGISTRY_PASSWORD", "open"),
+    ];
+    let credentials = known(&host, &vars, None).await;
+    let tag = Tag::Name("latest".into());
+    oci_as(&server, credentials).find(&tag).await.unwrap_err();
+    let log = server.log();
+    assert!(log.iter().any(|request| request.contains("/first")), "{log:?}");
+    assert!(!log.iter().any(|request| request.contains("/second")), "{log:?}");
 }
