@@ -1,6 +1,7 @@
 //! `agenthost batch`: a task for each item of a file, or for each group of items.
 //!
-//! All items are read twice: once to check that they fit, before anything is spent, and once to run them.
+//! The items are read once to check that they fit, before anything is spent, and once more to run them. With `--shard`,
+//! they are read a third time in between, to count those of the part.
 
 pub(super) mod again;
 mod keys;
@@ -22,7 +23,7 @@ use self::results::{Form, Results};
 use super::budget::{self, PlanOptions};
 use super::global::Global;
 use super::host::recording_host;
-use super::offline::{OFFLINE, refuse_unasked};
+use super::offline::{note_offline, refuse_unasked};
 use super::output::{Printer, exit};
 use super::run::{LimitArgs, MAX_INPUT_BYTES, max_memory, note_narrowed};
 use super::start::{StartArgs, before_start};
@@ -327,11 +328,16 @@ async fn go(
 
     let replay = matches!(&earlier, Some((Earlier { how: How::Replay, .. }, _)));
     if !replay && found.tasks > 0 {
-        keys::check(host.config(), &plugin, printer)?;
+        keys::check(
+            &host,
+            &plugin,
+            &host.limits(&plugin, &limits).narrowed_by(&run),
+            printer,
+        )?;
     }
     let columns = columns(form, &source, &args, &plugin, fields.as_deref())?;
     if !replay {
-        refuse_unasked(&host, &plugin, &host.limits(&plugin, &limits))?;
+        refuse_unasked(&host, &plugin, &host.limits(&plugin, &limits), printer)?;
     }
     if earlier.is_none() {
         let own = host.limits(&plugin, &limits);
@@ -410,10 +416,17 @@ async fn go(
     }
     if args.json {
         printer.data(&document(run, &summary, found.items))?;
-    } else if !replay && host.config().is_offline_default() && summary.models.iter().any(|model| model.offline) {
-        printer.note(OFFLINE);
+    }
+    if !replay && summary.models.iter().any(|model| model.offline) {
+        note_offline(host.config(), args.json, printer);
     }
     Ok(ExitCode::from(code))
+}
+
+/// Returns the number of tasks that a batch of this many items has.
+pub(super) fn tasks_of(plugin: &Plugin, items: u64, size: Option<u64>) -> Result<u64> {
+    shape::of(plugin, size)?;
+    Ok(items.div_ceil(size.unwrap_or(1).max(1)))
 }
 
 /// Returns the number of tasks that a batch of the items in `file` has.

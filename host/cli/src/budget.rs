@@ -28,7 +28,7 @@ use agenthost::{Host, Plugin};
 /// The number of latest runs, of any plugin, that are searched for runs of this one.
 const LOOKED_AT: usize = 1_000;
 
-/// A complete plan.
+/// The estimate for a number of tasks of one plugin, and its parts.
 pub(super) struct Plan<'a> {
     plugin: &'a Plugin,
     config: &'a Config,
@@ -60,7 +60,8 @@ pub(super) fn tell(
     env: &Env,
     printer: &Printer,
 ) -> Result<ExitCode> {
-    let plan = Plan::of(host, plugin, limits, run, told.items)?.with_typical(global, env)?;
+    let mut plan = Plan::of(host, plugin, limits, run, told.items)?;
+    plan.add_typical(global, env)?;
     if told.json {
         printer.data(&plan.document(told.fail_above))?;
     } else {
@@ -68,13 +69,8 @@ pub(super) fn tell(
     }
     match told.fail_above.filter(|bound| plan.all.is_above(*bound)) {
         Some(bound) => {
-            let worst = match plan.all.cost {
-                Cost::AtMost(usd) => format!("the worst case costs {usd}"),
-                Cost::Unknown => "the worst case is not known, because a model has no known price".into(),
-                Cost::Unlimited => "the worst case has no end, as neither tokens nor cost are limited".into(),
-            };
             printer.refusal(
-                &format!("{worst}: more than --fail-above {bound}"),
+                &format!("{}: more than --fail-above {bound}", plan.worst_words()),
                 "Lower it with --cost, --tokens or [run.limits]; [prices] in agenthost.toml says what a model costs.",
             );
             Ok(ExitCode::from(exit::EXHAUSTED))
@@ -109,7 +105,11 @@ impl<'a> Plan<'a> {
     }
 
     /// Adds the use of earlier runs, if the journal has any.
-    pub(super) fn with_typical(mut self, global: &Global, env: &Env) -> Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// The journal cannot be opened or read.
+    pub(super) fn add_typical(&mut self, global: &Global, env: &Env) -> Result<()> {
         if let Found::Journal(journal) = Found::open(global, self.config, env)? {
             let records = journal.runs(LOOKED_AT)?;
             let runs: Vec<_> = records
@@ -120,7 +120,7 @@ impl<'a> Plan<'a> {
             let of_batch = |record: &RunRecord| typical::of_batch(&*journal, record);
             self.typical = Typical::of(&runs, &self.plugin.id().name, offline, of_batch)?;
         }
-        Ok(self)
+        Ok(())
     }
 
     /// Returns the average cost of earlier tasks, for all items, within the worst case.
@@ -164,9 +164,16 @@ impl<'a> Plan<'a> {
     pub(super) fn above(&self, bound: Usd) -> Option<String> {
         match (self.typical_cost(), self.all.cost) {
             (Some(typical), _) => (typical > bound).then(|| format!("the typical cost is {typical}")),
-            (None, Cost::AtMost(most)) => (most > bound).then(|| format!("the worst case costs {most}")),
-            (None, Cost::Unknown) => Some("the worst case is not known, because a model has no known price".into()),
-            (None, Cost::Unlimited) => Some("the worst case has no end".into()),
+            (None, _) => self.all.is_above(bound).then(|| self.worst_words()),
+        }
+    }
+
+    /// Describes the cost of the worst case.
+    fn worst_words(&self) -> String {
+        match self.all.cost {
+            Cost::AtMost(usd) => format!("the worst case costs {usd}"),
+            Cost::Unknown => "the worst case is unknown, because a model has no known price".into(),
+            Cost::Unlimited => "the worst case is unlimited, because neither tokens nor cost are limited".into(),
         }
     }
 
@@ -388,20 +395,18 @@ fn typical_table(typical: &Typical) -> String {
 
 /// Returns the model names that `plugin` can use within `limits`, and those of the plugins that it may start.
 pub(super) fn models_below(config: &Config, plugin: &Plugin, limits: &Limits) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    let starts = limits.tasks != Some(0) && limits.depth != Some(0);
-    asked_for(config, plugin, starts, &mut names);
+    let mut names = models_of(config, plugin);
+    if starts_others(limits) {
+        for (_, below) in plugin.sub_agents() {
+            names.extend(models_below(config, below, limits));
+        }
+    }
     names
 }
 
-/// Collects the model names that `plugin` can use, and those of the plugins below it if it may start them.
-fn asked_for(config: &Config, plugin: &Plugin, starts: bool, names: &mut BTreeSet<String>) {
-    names.extend(models_of(config, plugin));
-    if starts {
-        plugin
-            .sub_agents()
-            .for_each(|(_, below)| asked_for(config, below, starts, names));
-    }
+/// Returns whether a task within `limits` may start sub-tasks.
+pub(crate) fn starts_others(limits: &Limits) -> bool {
+    limits.tasks != Some(0) && limits.depth != Some(0)
 }
 
 /// Returns the model names that `plugin` itself can use.

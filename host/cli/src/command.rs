@@ -24,6 +24,9 @@ pub(super) struct RecordedRunCommand {
     cwd: PathBuf,
     /// The limits as they were written, by key.
     limits: BTreeMap<String, String>,
+    /// `true` if the offline provider answers.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) offline_models: bool,
     /// The proof that this user gave the command; see [`trust::seal`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     seal: Option<String>,
@@ -31,13 +34,19 @@ pub(super) struct RecordedRunCommand {
 
 impl RecordedRunCommand {
     /// Creates the command that runs `which` within `limits`.
-    pub(super) fn new(which: &PluginArgs, limits: BTreeMap<String, String>, env: &Env) -> Result<Self> {
+    pub(super) fn new(
+        which: &PluginArgs,
+        limits: BTreeMap<String, String>,
+        offline_models: bool,
+        env: &Env,
+    ) -> Result<Self> {
         Ok(Self {
             plugin: PluginSource::parse(&which.plugin, env.cwd())?,
             with: sub_agents(&which.with, env)?,
             dirs: which.dir.clone(),
             cwd: env.cwd().to_owned(),
             limits,
+            offline_models,
             seal: None,
         })
     }

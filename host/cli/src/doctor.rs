@@ -159,7 +159,7 @@ fn configuration(report: &mut Report, config: &Config, env: &Env) {
             "models",
             CheckStatus::Warn,
             "no key and no [models]: the offline provider makes the answers up",
-            Some("Set ANTHROPIC_API_KEY or OPENAI_API_KEY, or write [models] in agenthost.toml; without a terminal, runs are refused."),
+            Some("Set ANTHROPIC_API_KEY or OPENAI_API_KEY, or write [models] in agenthost.toml. Without a terminal, runs are refused."),
         );
     }
 

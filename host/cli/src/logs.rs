@@ -179,7 +179,9 @@ fn said(fields: &Fields) -> String {
     let message = fields.get("message").unwrap_or_default();
     let mut line = format!("{task}{message}");
     for (name, value) in &fields.0 {
-        let is_said = matches!(*name, "message" | TASK) || value.is_empty() || message.contains(value.as_str());
+        let is_word = || message.split(|c: char| !c.is_alphanumeric()).any(|word| word == value);
+        let is_phrase = || value.contains(' ') && message.contains(value.as_str());
+        let is_said = matches!(*name, "message" | TASK) || value.is_empty() || is_word() || is_phrase();
         // The last part of a dotted name is enough for people.
         let name = name.rsplit('.').next().unwrap_or(name);
         if !is_said {
@@ -263,6 +265,8 @@ mod tests {
             said(&event),
             "task root: another attempt follows: busy, wait_ms 500, type Overloaded"
         );
+        let event = fields(&[("message", "HTTP 500"), ("agenthost.wait_ms", "5")]);
+        assert_eq!(said(&event), "HTTP 500, wait_ms 5");
         let event = fields(&[("message", "cached plugin is not loaded"), ("path", "/x")]);
         assert_eq!(said(&event), "cached plugin is not loaded, path /x");
     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::builder::RangedU64ValueParser;
 
-use super::batch::count_tasks;
+use super::batch::{count_tasks, tasks_of};
 use super::budget::{PlanOptions, tell};
 use super::global::Global;
 use super::host::host;
@@ -62,7 +62,7 @@ pub(super) async fn plan(args: Args, global: &Global, env: &Env, printer: &Print
         plugin.check_input(input)?;
     }
     let items = match &args.items {
-        Items::Count(items) => *items,
+        Items::Count(items) => tasks_of(&plugin, *items, args.size)?,
         Items::File(file) => count_tasks(&plugin, file, args.size, env)?,
     };
     let told = PlanOptions {

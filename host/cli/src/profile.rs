@@ -133,7 +133,7 @@ pub(super) async fn profile(args: &Args, global: &Global, env: &Env, printer: &P
         let place = PluginSource::parse(&args.plugin.to_string_lossy(), env.cwd())?;
         ask(&path, host.project(), env, printer)?;
         let plugin = Arc::new(find(&host, &args.plugin.to_string_lossy(), &place, options, printer).await?);
-        refuse_unasked(&host, &plugin, &host.limits(&plugin, LimitsPatch::default()))?;
+        refuse_unasked(&host, &plugin, &host.limits(&plugin, LimitsPatch::default()), printer)?;
         if let Some(code) = measure(&host, &plugin, (&inputs?, args.times), &mut most, printer).await? {
             return Ok(code);
         }

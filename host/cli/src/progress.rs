@@ -228,6 +228,8 @@ struct Live {
 
 /// The present state of a task.
 enum Doing {
+    /// It does nothing that is known.
+    Idle(&'static str),
     /// As its text says.
     Text(String),
     /// It waits until this time, if that is known.
@@ -239,7 +241,7 @@ impl Live {
         Self {
             task: task.to_string(),
             plugin: String::new(),
-            doing: Doing::Text("started".into()),
+            doing: Doing::Idle("started"),
             spent: Vec::new(),
             since: Instant::now(),
             sub_tasks: 0,
@@ -257,7 +259,8 @@ impl Live {
                     _ => reason.clone(),
                 }
             }
-            Doing::Text(_) if live > 0 => format!("waiting for {live} of {}", counted(self.sub_tasks, "sub-tasks")),
+            Doing::Idle(_) if live > 0 => format!("waiting for {live} of {}", counted(self.sub_tasks, "sub-tasks")),
+            Doing::Idle(text) => (*text).to_owned(),
             Doing::Text(text) => text.clone(),
         }
     }
@@ -320,7 +323,7 @@ impl Tasks {
                     Part::whole(1, counted(tokens, "tokens")),
                     Part::whole(7, cost),
                 ];
-                live.doing = Doing::Text(error.unwrap_or_else(|| "computing".into()));
+                live.doing = error.map_or(Doing::Idle("computing"), Doing::Text);
             }
             _ => {}
         }

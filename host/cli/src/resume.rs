@@ -92,6 +92,10 @@ pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Pr
     let command = RecordedRunCommand::of(&record)?;
     command.check(&record, &config, env, args.accept_command)?;
     let limits = command.limits(limits);
+    let config = match command.offline_models {
+        true => config.with_offline_models()?,
+        false => config,
+    };
     let host = recording_host(config, global, env, max_memory(&limits))?;
     for note in host.config_notes() {
         printer.note(&note);
@@ -101,7 +105,7 @@ pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Pr
     if !changed.is_empty() && !args.changed_plugins {
         return Err(recorded::changed(&record, &changed, recorded::NOT_PAID_AGAIN));
     }
-    refuse_unasked(&host, &plugin, &host.limits(&plugin, &limits))?;
+    refuse_unasked(&host, &plugin, &host.limits(&plugin, &limits), printer)?;
     let asked = asked_limits(&host, &plugin, &limits);
     let run = host.resume(&plugin, &record, failed).limits(&limits);
     watch(run.start().await?, &host, &plugin, &asked, args.json, global, printer).await

@@ -14,7 +14,7 @@ use super::cassettes::Recording;
 use super::command::RecordedRunCommand;
 use super::global::Global;
 use super::host::recording_host;
-use super::offline::{OFFLINE, refuse_unasked};
+use super::offline::{note_offline, refuse_unasked};
 use super::output::{Bound, Printer, exit_code};
 use super::progress::Progress;
 use super::start::{StartArgs, before_start};
@@ -132,11 +132,11 @@ pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printe
     };
     note_narrowed(&host, &plugin, &limits, printer);
     let own = host.limits(&plugin, &limits);
-    refuse_unasked(&host, &plugin, &own)?;
+    refuse_unasked(&host, &plugin, &own, printer)?;
     let all = &host.config().run().limits;
     before_start(&host, &plugin, (own, all), 1, args.start, (global, env, printer))?;
 
-    let command = RecordedRunCommand::new(&args.which, args.limits.given(), env)?;
+    let command = RecordedRunCommand::new(&args.which, args.limits.given(), global.offline_models, env)?;
     let command = match host.keeps_journal() {
         true => command.sealed(env)?,
         false => command,
@@ -179,8 +179,8 @@ pub(super) async fn watch(
         bound(failure, &plugin.id().name, asked, plugin.allowed(), host.config())
     });
     print(&report, json, global, printer, bound)?;
-    if host.config().is_offline_default() && report.is_offline() && report.differences.is_none() && !json {
-        printer.note(OFFLINE);
+    if report.is_offline() && report.differences.is_none() {
+        note_offline(host.config(), json, printer);
     }
     if interrupted && host.keeps_journal() {
         printer.note(&format!(

@@ -11,7 +11,7 @@ use agenthost::{Host, Plugin};
 /// The flag that lets a person confirm an expensive run.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(super) struct StartArgs {
-    /// Ask before a start that typically costs more, or in the worst case if nothing is known; refuse without a terminal
+    /// Ask before a start whose typical cost, or worst case without earlier runs, is above this; refuse without a terminal
     #[arg(long, value_name = "USD")]
     confirm_above: Option<Usd>,
 }
@@ -32,7 +32,14 @@ pub(super) fn before_start(
     if !printer.moves() && start.confirm_above.is_none() {
         return Ok(());
     }
-    let plan = Plan::of(host, plugin, limits, run, items)?.with_typical(global, env)?;
+    let mut plan = Plan::of(host, plugin, limits, run, items)?;
+    if let Err(error) = plan.add_typical(global, env) {
+        // A line of text is no reason to refuse a run.
+        match start.confirm_above {
+            Some(_) => return Err(error),
+            None => printer.note(&format!("earlier runs are not part of the estimate: {error}")),
+        }
+    }
     if printer.moves()
         && let Some(estimate) = plan.estimate()
     {
@@ -48,7 +55,7 @@ pub(super) fn before_start(
         )
     };
     if !printer.can_ask() {
-        return Err(refused(", and cannot be confirmed without a terminal"));
+        return Err(refused(", and cannot be confirmed without a terminal or with --quiet"));
     }
     match printer.ask(&format!("{why}: more than {bound}. Start?")) {
         true => Ok(()),

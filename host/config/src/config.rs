@@ -16,7 +16,7 @@ use crate::trust::lifts::{Lift, TrustedLift};
 use agenthost_core::limits::{Cap, Limits, LimitsPatch, MOST_SUGGESTED_TASKS};
 use agenthost_core::printable::shell_word;
 
-/// The environment variable that chooses the offline provider where no `[models]` are configured, even if a key is
+/// The environment variable that chooses the offline provider if no `[models]` are configured, even if a key is
 /// available. An empty value, `0` and `false` have no effect.
 pub const OFFLINE_MODELS: &str = "AGENTHOST_OFFLINE_MODELS";
 

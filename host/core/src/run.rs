@@ -89,9 +89,9 @@ pub enum Event {
         task: TaskId,
         /// The model, as `provider/model`.
         model: String,
-        /// The reason.
+        /// The reason for which the first request in the model's queue waits.
         reason: WaitReason,
-        /// The time until the request may be sent; `None` if that depends on other requests.
+        /// The time until that request may be sent; `None` if it depends on other requests.
         wait: Option<Duration>,
     },
     /// A request of a model call was sent.

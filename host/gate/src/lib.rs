@@ -340,8 +340,8 @@ impl Gate {
         self.lock().lanes.values().map(pressure).sum()
     }
 
-    /// The reason why the next request to `model` waits, and the time until it may be sent if that does not depend on
-    /// other requests. `None` if no request waits.
+    /// Returns the reason why the first waiting request to `model` waits, and the time until it may be sent if that does
+    /// not depend on other requests. `None` if no request waits, or if it waits for a moment to join others of its prefix.
     pub fn blocked(&self, model: &str) -> Option<(WaitReason, Option<Duration>)> {
         let now = self.inner.clock.now();
         let (reason, until) = self.lock().lanes.get(model)?.blocked?;

@@ -2,7 +2,7 @@
 //!
 //! A build takes it from the crate's `Cargo.toml` (`[package]` and `[package.metadata.agenthost]`) and embeds it as
 //! JSON. It grants no rights: only the operator grants limits, whatever the manifest contains. The number of sub-tasks is
-//! the exception: where the operator sets none, the manifest can raise the default, within a bound.
+//! the exception: if the operator sets none, the manifest can raise the default, within a bound.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -388,7 +388,7 @@ pub(super) trait FuelSource {
     /// Called when the guest has yielded and has more to compute.
     fn yielded(&self) {}
 
-    /// `true` if the guest can wait in the middle of a call. If so it is polled once more, to ask
+    /// Returns whether the guest can wait in the middle of a call. If so, it is polled once more, to ask
     /// [`waits_in_call`](Self::waits_in_call).
     fn can_wait_in_calls(&self) -> bool {
         false

@@ -136,13 +136,25 @@ mod tests {
         let ok = |n: u8| async move { Ok::<_, String>(n) };
         let main = async {
             assert_eq!(join!(of(1), of(2)), (1, 2));
+            assert_eq!(join!(of(1), of(2), of(3)), (1, 2, 3));
+            assert_eq!(join!(of(1), of(2), of(3), of(4)), (1, 2, 3, 4));
             assert_eq!(join!(of(1), of(2), of(3), of(4), of(5),), (1, 2, 3, 4, 5));
             assert_eq!(join!(of(1), of(2), of(3), of(4), of(5), of(6)), (1, 2, 3, 4, 5, 6));
+            assert_eq!(
+                join!(of(1), of(2), of(3), of(4), of(5), of(6), of(7)),
+                (1, 2, 3, 4, 5, 6, 7)
+            );
             assert_eq!(
                 join!(of(1), of(2), of(3), of(4), of(5), of(6), of(7), async { "h" }),
                 (1, 2, 3, 4, 5, 6, 7, "h")
             );
             assert_eq!(try_join!(ok(1), ok(2), async { Ok('c') }), Ok((1, 2, 'c')));
+            assert_eq!(try_join!(ok(1), ok(2), ok(3), ok(4)), Ok((1, 2, 3, 4)));
+            assert_eq!(try_join!(ok(1), ok(2), ok(3), ok(4), ok(5)), Ok((1, 2, 3, 4, 5)));
+            assert_eq!(
+                try_join!(ok(1), ok(2), ok(3), ok(4), ok(5), ok(6), ok(7), ok(8)),
+                Ok((1, 2, 3, 4, 5, 6, 7, 8))
+            );
             assert_eq!(
                 try_join!(ok(1), ok(2), ok(3), ok(4), ok(5), ok(6), ok(7)),
                 Ok((1, 2, 3, 4, 5, 6, 7))

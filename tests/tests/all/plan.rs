@@ -245,7 +245,7 @@ fn a_run_that_may_cost_more_than_is_confirmed_does_not_start() {
     let said = machine.run(run).error(2).to_owned();
     assert!(
         said.starts_with(
-            "error: the worst case costs $4.00: more than --confirm-above $3.00, and there is no terminal"
+            "error: the worst case costs $4.00: more than --confirm-above $3.00, and cannot be confirmed without a terminal"
         ),
         "{said}"
     );

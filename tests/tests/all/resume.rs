@@ -8,7 +8,7 @@ use agenthost_tests::guests::plugin;
 use agenthost_tests::server::{Reply, Request, Server};
 use serde_json::{Value, json};
 
-use crate::{counted, dice, ends, essence, guest, machine_for, questions, run_json, strict_questions};
+use crate::{counted, dice, ends, essence, guest, machine_at, machine_for, questions, run_json, strict_questions};
 
 /// `true` if the long versions are wanted.
 fn soak() -> bool {
@@ -580,4 +580,17 @@ fn failed_goes_back_to_the_sub_task_that_failed() {
     assert_eq!(ends(&document), [("root", "ok"), ("root/0", "ok")]);
     let replayed = machine.run(["replay", "last", "--json"]).json(0);
     assert_eq!(essence(&replayed), essence(&document));
+}
+
+#[test]
+fn a_run_with_offline_models_is_resumed_with_them() {
+    let server = Server::start(|_| Reply::text("not asked for"));
+    let machine = machine_at(&server);
+    let input = strict_questions(&["Why?"], "parallel").to_string();
+    let stopped = machine.run(["run", &guest("asks"), "-i", &input, "--offline-models", "--calls", "0"]);
+    assert_eq!(stopped.code, 3, "{stopped}");
+    let resumed = machine.run(["resume", "last", "--failed", "--calls", "none"]);
+    assert_eq!(resumed.code, 0, "{resumed}");
+    assert!(resumed.stdout.contains("[offline]"), "{resumed}");
+    assert_eq!(server.count(), 0);
 }

@@ -160,8 +160,8 @@ fn the_help_of_run() {
                                           cassettes/first.json, for `agenthost test`
           --json                          Print one JSON document with the outcome, the amounts spent,
                                           and every task
-          --confirm-above <USD>           Ask before a start that typically costs more, or in the worst
-                                          case if nothing is known; refuse without a terminal
+          --confirm-above <USD>           Ask before a start whose typical cost, or worst case without
+                                          earlier runs, is above this; refuse without a terminal
           --config <FILE>                 Use this file instead of the agenthost.toml in this directory
                                           or above [env: AGENTHOST_CONFIG]
           --journal <FILE>                Use this journal file [default: see `[journal]` in
@@ -280,7 +280,7 @@ fn the_help_of_batch() {
               Print one JSON document about the whole batch on stdout; requires --output FILE
 
           --confirm-above <USD>
-              Ask before a start that typically costs more, or in the worst case if nothing is known;
+              Ask before a start whose typical cost, or worst case without earlier runs, is above this;
               refuse without a terminal
 
           --config <FILE>

@@ -81,7 +81,8 @@ pub struct Summary {
     pub ok: u64,
     /// The number of items without an output, by the class of their failure.
     pub failed: BTreeMap<&'static str, u64>,
-    /// The messages of the failures and the number of items that have each, for the first 200 different messages.
+    /// The first lines of the messages of failures, up to 300 characters of each, with the number of items that have each.
+    /// Only the first 200 different ones are counted.
     pub messages: BTreeMap<String, u64>,
     /// The number of items that were cut off because the batch stopped: at a limit on the sum of all tasks, at a key
     /// that a provider refused, or because it was canceled. They did not fail, and a resumed batch runs them again.

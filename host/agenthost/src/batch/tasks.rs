@@ -474,7 +474,7 @@ impl Keep<'_> {
                     origin.id = Some(Value::String(id.clone()));
                 }
                 let is_id = |name: &str| Some(name) == self.id;
-                let some_known = cells.iter().any(|(name, _)| self.is_known(name) && !is_id(name));
+                let some_known = cells.iter().any(|(name, _)| self.is_known(name));
                 let mut given = Vec::with_capacity(cells.len());
                 for (name, cell) in cells {
                     let is_given = self.is_known(&name) || !some_known;
@@ -491,6 +491,9 @@ impl Keep<'_> {
                 origin.id = self.id.and_then(|id| fields.get(id)).cloned();
                 if self.all {
                     origin.kept = fields.clone();
+                    if self.known.is_none() {
+                        origin.kept.insert("input".to_owned(), Value::Object(fields.clone()));
+                    }
                 }
                 if let Some(id) = self.id.filter(|id| !self.is_known(id)) {
                     fields.shift_remove(id);

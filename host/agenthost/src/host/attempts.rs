@@ -68,10 +68,7 @@ impl Call<'_> {
             };
             let last = n + 1 == models.len();
             match self.attempts(&model, &request, last).await {
-                Ok(reply) => {
-                    model.served.answered.store(true, Ordering::Relaxed);
-                    return Ok(reply);
-                }
+                Ok(reply) => return Ok(reply),
                 Err(Failed::Call(error @ CallError::Exhausted(_))) => return Err(error),
                 Err(Failed::Call(error)) => return Err(before.unwrap_or(error)),
                 Err(Failed::Provider(error)) => {

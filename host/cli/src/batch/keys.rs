@@ -2,25 +2,26 @@
 
 use std::collections::BTreeSet;
 
-use agenthost::Plugin;
 use agenthost::config::Config;
 use agenthost::error::{Error, Result};
+use agenthost::limits::Limits;
+use agenthost::{Host, Plugin};
 
-use crate::budget::models_of;
+use crate::budget::{models_of, starts_others};
 use crate::output::Printer;
 
 /// Refuses a plugin whose models lack a key: one that its manifest names, or all that it may use. Another model without
 /// a key is reported.
-pub(super) fn check(config: &Config, plugin: &Plugin, printer: &Printer) -> Result<()> {
+pub(super) fn check(host: &Host, plugin: &Plugin, limits: &Limits, printer: &Printer) -> Result<()> {
     let mut noted = BTreeSet::new();
-    check_tree(config, plugin, &mut noted)?;
+    check_tree(host.config(), plugin, starts_others(limits), &mut noted)?;
     for note in noted {
         printer.note(&note);
     }
     Ok(())
 }
 
-fn check_tree(config: &Config, plugin: &Plugin, noted: &mut BTreeSet<String>) -> Result<()> {
+fn check_tree(config: &Config, plugin: &Plugin, starts: bool, noted: &mut BTreeSet<String>) -> Result<()> {
     let names = models_of(config, plugin);
     let manifest = plugin.info().manifest.as_ref();
     let is_named = manifest.is_some_and(|manifest| manifest.models.is_some());
@@ -39,7 +40,8 @@ fn check_tree(config: &Config, plugin: &Plugin, noted: &mut BTreeSet<String>) ->
     }
     plugin
         .sub_agents()
-        .try_for_each(|(_, below)| check_tree(config, below, noted))
+        .filter(|_| starts)
+        .try_for_each(|(_, below)| check_tree(config, below, starts, noted))
 }
 
 /// Returns the first error if no model behind `name` has the key that it needs.

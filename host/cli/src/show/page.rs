@@ -38,7 +38,10 @@ pub(super) fn page(shown: &Shown<'_>, all: bool, now: u64, width: usize) -> Styl
         let requests = counted(unanswered as u64, "requests");
         parts.push(format!("{requests} without an answer in the journal"));
     }
-    parts.push(shown.parallel.words());
+    let gain = shown.parallel.words();
+    if !gain.is_empty() {
+        parts.push(gain);
+    }
     let mut page = head(shown, now);
     for part in parts {
         page.push(format!("\n\n{part}"));

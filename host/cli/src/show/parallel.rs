@@ -16,11 +16,12 @@ const TINY_MS: u64 = 1_000;
 pub(super) struct Circumstances {
     /// `true` if it has an output.
     pub(super) has_output: bool,
-    /// The time that its requests waited for the provider, summed over all of them.
+    /// The time that its requests waited for the provider, summed over all of them; 0 for one task, whose waits are not
+    /// recorded.
     pub(super) waited_ms: u64,
 }
 
-/// Whether sub-agents were worth it.
+/// The verdict on sub-agents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum Verdict {

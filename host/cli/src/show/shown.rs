@@ -89,7 +89,10 @@ impl<'a> Shown<'a> {
         let waits = models.iter().map(|model| model.waited_ms);
         let circumstances = Circumstances {
             has_output,
-            waited_ms: waits.fold(0, u64::saturating_add),
+            waited_ms: match task {
+                Some(_) => 0,
+                None => waits.fold(0, u64::saturating_add),
+            },
         };
         Ok(Self {
             run,

@@ -40,7 +40,7 @@ impl Ask {
         self.model.len() + parts.chain(texts).chain(options).sum::<usize>()
     }
 
-    /// `true` if it has media.
+    /// Returns whether it has media.
     pub fn has_media(&self) -> bool {
         let mut parts = self.messages.iter().flat_map(|message| &message.content);
         parts.any(|part| matches!(part, Part::Media { .. }))

@@ -22,6 +22,7 @@ pub(super) fn run_watched(command: &mut Command, watched: &Watched<'_>) -> Resul
     let mut child = command
         .env("CARGO_TERM_PROGRESS_WHEN", "always")
         .env("CARGO_TERM_PROGRESS_WIDTH", "100")
+        .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -62,18 +63,14 @@ fn shown(from: impl Read, kept: &mut Vec<u8>, watched: &Watched<'_>) -> std::io:
     Ok(())
 }
 
-/// Reports the state that a line shows, and returns the line unless it moves.
+/// Reports the state that a line shows, and returns the line unless cargo writes over it.
 fn report(line: Vec<u8>, watched: &Watched<'_>) -> Vec<u8> {
-    match state(String::from_utf8_lossy(&line).trim_end()) {
-        Some(moving @ BuildState::Compiling { .. }) => {
-            watched.report(moving);
-            Vec::new()
-        }
-        state => {
-            state.into_iter().for_each(|state| watched.report(state));
-            line
-        }
-    }
+    let Some(state) = state(String::from_utf8_lossy(&line).trim_end()) else {
+        return line;
+    };
+    let moves = line.ends_with(b"\r") || matches!(state, BuildState::Compiling { .. });
+    watched.report(state);
+    if moves { Vec::new() } else { line }
 }
 
 /// The state that a line of cargo's output shows.
@@ -273,14 +270,20 @@ mod tests {
         let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
         let states = seen.clone();
         let rules = super::super::BuildRules::any().watching(move |_, state| states.lock().unwrap().push(state));
-        let text = "   Compiling a v1\n    Building [> ] 1/2: a   \r    Building [=>] 2/2: b   \rerror: b fails\n";
+        let text = "   Compiling a v1\n       Fetch [=> ] 4%\r    Building [> ] 1/2: a   \r    Building [=>] 2/2: b   \rerror: b fails\n";
         let mut kept = Vec::new();
         shown(text.as_bytes(), &mut kept, &rules.watched(Path::new("b"))).unwrap();
         assert_eq!(String::from_utf8(kept).unwrap(), "   Compiling a v1\nerror: b fails\n");
         let compiling = |done| BuildState::Compiling { done, total: 2 };
         assert_eq!(
             *seen.lock().unwrap(),
-            [BuildState::Started, compiling(1), compiling(2), BuildState::Ended]
+            [
+                BuildState::Started,
+                BuildState::Other("Fetch [=> ] 4%".to_owned()),
+                compiling(1),
+                compiling(2),
+                BuildState::Ended
+            ]
         );
     }
 

@@ -1,4 +1,4 @@
-//! Rules for which crates may be built, which variables their builds must not see, and who watches them.
+//! Rules for which crates may be built, the variables that their builds must not see, and the watcher of builds.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,7 +13,7 @@ use agenthost_core::error::Error;
 /// Decides whether the crate in a directory may be built; an error contains the reason.
 type Permit = dyn Fn(&Path) -> Result<(), Error> + Send + Sync;
 
-/// Rules for which crates may be built, which variables their builds must not see, and who watches them.
+/// Rules for which crates may be built, the variables that their builds must not see, and the watcher of builds.
 ///
 /// A build runs code as this user: build scripts, procedural macros, and the wrappers and toolchains that files of the
 /// project specify. So the rules are checked before any tool is started in a crate's directory, for the crate itself

@@ -1,4 +1,4 @@
-//! The states of a build, and who watches them.
+//! The states of a build, and their reports to a watcher.
 
 use std::path::Path;
 
@@ -26,7 +26,7 @@ pub enum BuildState {
 /// Receives the states of a build, with the directory of its crate.
 pub(super) type Watch = dyn Fn(&Path, BuildState) + Send + Sync;
 
-/// A build, and who watches it.
+/// A build and its watcher.
 pub(super) struct Watched<'a> {
     watch: Option<&'a Watch>,
     dir: &'a Path,

@@ -179,7 +179,7 @@ fn dealias(resolve: &Resolve, mut id: TypeId) -> TypeId {
     id
 }
 
-/// What the code tells about the function `run` at the top of the file.
+/// The parts of the signature of `run` in the code that are compared with the WIT.
 struct Signature {
     is_async: bool,
     gives_result: bool,
@@ -200,7 +200,7 @@ fn signature(code: &str) -> Option<Signature> {
         }
         rest = after;
     };
-    // The parameter may be a pattern with braces; the body is after the next line that ends with one, or on this line.
+    // Only the first line of the signature is read: a result on a later line is not compared.
     let head = after.lines().next()?;
     let returned = head
         .split_once("->")

@@ -1,7 +1,7 @@
 //! The bytes of a file of items as text: gzip is decompressed, and other kinds of files are recognized.
 //!
-//! Bounds: compressed data is decompressed piece by piece. It may expand to [`MOST_EXPANSION`] times its size, which
-//! text does not reach, so that a small file cannot keep the host busy for hours.
+//! Bounds: compressed data is decompressed piece by piece. It may expand to 16 MiB, or to [`MOST_EXPANSION`] times its
+//! size if that is more: far above the usual for text, so that a small file cannot keep the host busy for hours.
 
 use std::io::{BufRead, BufReader, Error, ErrorKind, Read, Result};
 use std::path::Path;
@@ -73,13 +73,19 @@ const BY_START: [(&[u8], ForeignKind); 16] = [
     (b"\x04\x22\x4d\x18", foreign("compressed with lz4", DECOMPRESS)),
 ];
 
+/// Marks of binary files with which the first column of a table may begin as well.
+const MAY_BEGIN_TEXT: [&[u8]; 2] = [b"PAR1", b"BZh"];
+
 const GZIP: &[u8] = b"\x1f\x8b";
 
 /// Recognizes a file that is not text in UTF-8 by its first bytes.
 pub(crate) fn foreign_start(start: &[u8]) -> Option<ForeignKind> {
     let (_, kind) = BY_START
         .iter()
-        .find(|(bytes, _)| start.starts_with(bytes))
+        .find(|(bytes, _)| {
+            let rest = start.strip_prefix(*bytes);
+            rest.is_some_and(|rest| !MAY_BEGIN_TEXT.contains(bytes) || !is_text(rest))
+        })
         .or_else(|| {
             let html = start.trim_ascii_start().get(..9).unwrap_or_default();
             const MARKUP: (&[u8], ForeignKind) = (b"", foreign("an HTML or XML document", AS_ITEMS));
@@ -96,6 +102,12 @@ pub(crate) fn foreign_start(start: &[u8]) -> Option<ForeignKind> {
         ZIP if holds(b"xl/") => EXCEL,
         kind => kind,
     })
+}
+
+/// Returns whether the first bytes are those of a text in ASCII.
+fn is_text(bytes: &[u8]) -> bool {
+    let text = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t' | b'\r' | b'\n');
+    !bytes.is_empty() && bytes.iter().take(32).all(text)
 }
 
 /// Returns whether text begins in UTF-16 without a byte order mark: each second byte of the first ones is 0.

@@ -61,10 +61,11 @@ impl<R: BufRead> Lines<R> {
             if fits {
                 self.text.extend_from_slice(part);
             }
+            if !part.is_empty() {
+                self.lines.pass(b' ');
+            }
             if let Some(byte) = end.and_then(|end| buffer.get(end)) {
                 self.lines.pass(*byte);
-            } else if !part.is_empty() {
-                self.lines.pass(b' ');
             }
             let taken = end.map_or(buffer.len(), |end| end + 1);
             self.from.consume(taken);

@@ -60,8 +60,10 @@ impl RowParser {
 
     /// Adds a byte on line `line` and returns whether it ends the row.
     pub(super) fn push(&mut self, byte: u8, line: u64) -> bool {
-        self.bytes = self.bytes.saturating_add(1);
         let is_line_end = matches!(byte, b'\n' | b'\r');
+        if !is_line_end || matches!(self.state, State::Quoted) {
+            self.bytes = self.bytes.saturating_add(1);
+        }
         self.state = match self.state {
             State::Quoted if byte == b'"' => State::Closed,
             State::Quoted => self.add(byte, State::Quoted),

@@ -135,8 +135,8 @@ impl<R: BufRead> Table<R> {
             }
         }
         let cells = match self.parser.fault() {
-            _ if self.parser.is_too_long() => Err(too_long(self.most)),
             Some(fault) => Err(fault.to_owned()),
+            None if self.parser.is_too_long() => Err(too_long(self.most)),
             None => self.cells(),
         };
         Ok(Some((line, cells)))
@@ -177,11 +177,16 @@ fn first_row(from: &mut impl BufRead) -> std::io::Result<Vec<u8>> {
     Ok(row)
 }
 
+/// Returns whether a byte may stand between two cells.
+pub(crate) fn is_delimiter(byte: u8) -> bool {
+    byte.is_ascii_punctuation() && byte != b'"' || matches!(byte, b' ' | b'\t')
+}
+
 /// Returns the delimiter of a first line such as `sep=;`, and the length of the line.
 fn delimiter_line(start: &[u8]) -> Option<(u8, usize)> {
     let (name, rest) = start.split_at_checked(4)?;
     match rest {
-        [delimiter, b'\n' | b'\r', ..] if name.eq_ignore_ascii_case(b"sep=") && delimiter.is_ascii() => {
+        [delimiter, b'\n' | b'\r', ..] if name.eq_ignore_ascii_case(b"sep=") && is_delimiter(*delimiter) => {
             Some((*delimiter, 6))
         }
         _ => None,

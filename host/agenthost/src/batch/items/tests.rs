@@ -286,7 +286,21 @@ fn a_quote_within_a_cell_is_text_and_text_behind_one_makes_the_row_malformed() {
 }
 
 #[test]
+fn a_table_may_begin_like_a_binary_file() {
+    for column in ["PAR1", "BZhang"] {
+        assert_eq!(
+            items(Format::Csv, format!("{column},b\n1,2\n")),
+            [(2, json!({column: "1", "b": "2"}))]
+        );
+    }
+}
+
+#[test]
 fn every_kind_of_line_end_counts_once() {
+    assert_eq!(
+        items(Format::JsonLines, "1\r2\n3"),
+        [(1, json!(1)), (2, json!(2)), (3, json!(3))]
+    );
     for end in ["\n", "\r\n", "\r"] {
         let text = |lines: &[&str]| lines.join(end);
         assert_eq!(

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::batch::tasks::TaskItem;
 use agenthost_core::limits::Spent;
-use agenthost_core::printable::printable;
+use agenthost_core::printable::{json, printable};
 
 /// The host's own columns.
 const OWN: [&str; 7] = [
@@ -166,7 +166,7 @@ fn cell(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => String::new(),
         Some(Value::String(string)) => text(string),
-        Some(value) => printable(&value.to_string()).into_owned(),
+        Some(value) => json(&value.to_string()).into_owned(),
     }
 }
 

@@ -216,7 +216,7 @@ fn csv_has_a_row_for_each_item_with_its_columns_and_the_fields_of_its_output() {
         grouped: true,
         results: false,
     };
-    let outputs = json!([{"label": "@new", "more": {"a": [1]}}, {"label": true, "more": null}]);
+    let outputs = json!([{"label": "@new", "more": {"a": ["\u{202e}"]}}, {"label": true, "more": null}]);
     let mut end = ended(Outcome::Ok(outputs));
     end.spent.input_tokens = 12;
     let failed = ended(Outcome::Failure(Failure::new(FailureClass::Failed, "+lost\r\nit")));
@@ -233,7 +233,7 @@ fn csv_has_a_row_for_each_item_with_its_columns_and_the_fields_of_its_output() {
     assert_eq!(
         String::from_utf8(bytes).unwrap(),
         "\u{feff}id;label;cost;output.label;more;outcome;message;agenthost.cost;input_tokens;output_tokens;index;line\r\n\
-         7;\"old; \"\"x\"\"\";-1;'@new;\"{\"\"a\"\":[1]}\";ok;;0;12;0;0;1\r\n\
+         7;\"old; \"\"x\"\"\";-1;'@new;\"{\"\"a\"\":[\"\"\\u202e\"\"]}\";ok;;0;12;0;0;1\r\n\
          8;'=HYPERLINK(1);;true;;ok;;;;;1;2\r\n\
          7;\"old; \"\"x\"\"\";-1;;;failed;\"'+lost\nit\";0;0;0;0;1\r\n\
          8;'=HYPERLINK(1);;;;failed;\"'+lost\nit\";;;;1;2\r\n\

@@ -236,6 +236,8 @@ fn what_the_plugin_does_not_know_is_kept_for_the_results() {
     );
     let none_known = tasks(Format::Csv, "a,b\n1,2\n", None, false);
     assert_eq!(none_known[0].bad[0].reason, "input.a: unknown field");
+    let only_id = tasks(Format::Csv, "text,note\nhi,x\n", Some("text"), false);
+    assert_eq!(only_id[0].input, Some(json!({"text": "hi"})));
 
     let json_lines = "{\"id\": [1], \"text\": \"hi\"}\n{\"text\": \"a\", \"x\": 1}\n";
     let fields = tasks(Format::JsonLines, json_lines, Some("id"), false);

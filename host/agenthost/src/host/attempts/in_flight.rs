@@ -71,6 +71,7 @@ impl InFlight<'_> {
             error: answer.as_ref().err().map(ToString::to_string),
         });
         let mut reply = answer.map_err(Failed::Provider)?;
+        self.model.served.answered.store(true, Ordering::Relaxed);
         if let Some(limit) = passed {
             // The reply is paid for: a resumed run receives it, and its next request meets the limit.
             self.call.keeps(&reply);
