@@ -163,7 +163,9 @@ async fn child() {
     };
     let journal = Sqlite::open(Path::new(&path)).unwrap();
     journal.all(small()).await.unwrap();
-    for ask in 1.. {
+    let mut ask = 0;
+    loop {
+        ask += 1;
         journal.append(turned("r", "root", Turn::Answer(ask))).await.unwrap();
         // Unlike `println!`, this is not captured by the test harness.
         writeln!(std::io::stdout(), "acknowledged {ask}").unwrap();
