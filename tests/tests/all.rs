@@ -9,6 +9,7 @@
 
 mod all {
     mod aimock;
+    mod allowance;
     mod attack;
     mod bad_input;
     mod batch;

@@ -17,7 +17,7 @@ pub mod workers;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 
-use agenthost_core::limits::{LimitKind, Spent};
+use agenthost_core::limits::{LimitKind, LimitOwner, Spent};
 use agenthost_core::run::ModelReport;
 use agenthost_core::task::Outcome;
 use agenthost_gate::Pressure;
@@ -65,6 +65,11 @@ pub trait Runner: Send + Sync {
     /// Returns the limit on the sum over all tasks that is used up, or that refused a request because too little of it is
     /// left. No further task is started then.
     fn exhausted(&self) -> Option<LimitKind>;
+
+    /// Returns the setting of `[allowance]` that [`Runner::exhausted`] is about; `None` for a limit on the batch itself.
+    fn limit_owner(&self) -> Option<LimitOwner> {
+        None
+    }
 
     /// Returns the error of a provider that refused its key, if one did. No further task is started then. A task that
     /// met the refusal ends as canceled, so that a resumed batch runs it again.

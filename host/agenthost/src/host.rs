@@ -36,6 +36,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
 
+use crate::allowance::Allowances;
 use crate::price::{Price, PriceTable};
 use agenthost_config::{
     BodyRetention, Config, FieldPlace, KeySource, ModelRef, ProviderConfig, ProviderKind, ReadField, RequestField,
@@ -84,6 +85,8 @@ struct Inner {
     /// The memory that the tasks of all runs hold together.
     memory: Arc<RunMemory>,
     state: Option<PathBuf>,
+    /// The limits on the runs of a day or month; `None` if there are none.
+    allowances: Option<Arc<Allowances>>,
     /// The journal of the runs, and how much of each it keeps.
     journal: Option<(Arc<dyn Journal>, BodyRetention)>,
     /// Resolves references and decides which plugins may run.
@@ -130,11 +133,15 @@ impl Host {
         gates.map(|served| served.gate.pressure()).sum()
     }
 
-    /// Waits until the files that this user's processes share contain what the gates learned.
-    async fn flush_gates(&self) {
+    /// Waits until the files that this user's processes share contain what the gates learned and what the
+    /// allowance got back.
+    async fn flush(&self) {
         let slots = self.inner.providers.values();
         for served in slots.filter_map(|slot| slot.made.get()?.as_ref().ok()) {
             served.gate.flush().await;
+        }
+        if let Some(allowances) = &self.inner.allowances {
+            allowances.flush().await;
         }
     }
 

@@ -88,6 +88,7 @@
 //! modes. The journal is one SQLite file, which must not be on a network file system. This crate has no server: it
 //! reads registries and does not host one.
 
+pub mod allowance;
 pub mod batch;
 mod cancellation;
 pub mod error;
@@ -109,6 +110,8 @@ pub use host::{
 pub use journal::Journal;
 
 pub use agenthost_config as config;
+#[doc(hidden)]
+pub use agenthost_core::date;
 pub use agenthost_core::task;
 #[cfg(feature = "registry")]
 pub use agenthost_registry as registry;
@@ -123,8 +126,8 @@ pub mod gate {
 /// Limits on what a task may use, how an operator writes them, and how they combine.
 pub mod limits {
     pub use agenthost_core::limits::{
-        Cap, DEFAULT_CONCURRENT_TASKS, DEFAULT_RUN_MEMORY, InvalidLimit, LimitKind, Limits, LimitsPatch, Spent, Usd,
-        units,
+        Cap, DEFAULT_CONCURRENT_TASKS, DEFAULT_RUN_MEMORY, InvalidLimit, LimitKind, LimitOwner, Limits, LimitsPatch,
+        Spent, Usd, units,
     };
 }
 

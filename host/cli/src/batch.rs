@@ -405,7 +405,7 @@ async fn go(
     say(run, &summary, found.items, printer);
     let unfinished = summary.stop.is_some() && !replay;
     if unfinished && host.keeps_journal() && args.items != Path::new("-") {
-        printer.note(&how_to_go_on(runner.id(), &summary));
+        printer.note(&how_to_go_on(runner.id(), &summary, host.config()));
     }
     if replay && super::run::differ(&runner.differences(), printer) {
         return Ok(ExitCode::from(exit::FAILED));

@@ -18,6 +18,7 @@ use super::registry;
 use super::table::thousands;
 use super::terminal::{Style, Styled, indented};
 use agenthost::Host;
+use agenthost::allowance;
 use agenthost::config::trust::crates::CrateBuild;
 use agenthost::config::{Config, Env, ModelRef, ProviderConfig, ProviderKind};
 use agenthost::error::{Classify as _, Error, ErrorClass, Result, with_causes};
@@ -172,6 +173,20 @@ fn configuration(report: &mut Report, config: &Config, env: &Env) {
         })
         .collect();
     report.add("limits of a task", CheckStatus::Ok, shown.join(", "), None);
+
+    if let Some(state) = env.state_dir() {
+        match allowance::status(config, &state, SystemTime::now()) {
+            Ok(all) => all.iter().for_each(|status| {
+                let state = match status.used >= status.most {
+                    true => CheckStatus::Warn,
+                    false => CheckStatus::Ok,
+                };
+                let name = format!("allowance {}", status.key);
+                report.add(&name, state, super::allowance::line(status), None);
+            }),
+            Err(error) => report.failed("allowance", &error),
+        }
+    }
 
     match builder(env).config(config.clone()).build() {
         Ok(host) => {

@@ -46,9 +46,6 @@ pub(super) fn host_with(config: Config, env: &Env, max_memory: Option<u64>, jour
         .builds(builds)
         .compile(compile)
         .max_memory(max_memory.unwrap_or(0));
-    if let Some(dir) = env.state_dir() {
-        builder = builder.state_dir(dir);
-    }
     if let Some(journal) = journal {
         builder = builder.journal(journal);
     }
@@ -58,8 +55,12 @@ pub(super) fn host_with(config: Config, env: &Env, max_memory: Option<u64>, jour
 /// Returns a builder of a host that keeps compiled plugins.
 pub(super) fn builder(env: &Env) -> HostBuilder {
     let builder = Host::builder();
-    match cache_dir(env) {
+    let builder = match cache_dir(env) {
         Some(dir) => builder.cache_dir(dir),
+        None => builder,
+    };
+    match env.state_dir() {
+        Some(dir) => builder.state_dir(dir),
         None => builder,
     }
 }

@@ -5,6 +5,7 @@
 //! stderr is for people.
 
 mod add;
+mod allowance;
 mod batch;
 mod budget;
 mod build;

@@ -58,7 +58,7 @@ fn error_code(class: ErrorClass) -> u8 {
 }
 
 /// The source of the limit that a task reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Bound<'a> {
     /// `[limits]`, or a flag that overrides it.
     Task,
@@ -68,6 +68,8 @@ pub(super) enum Bound<'a> {
     Policy,
     /// The operator's limits on everything that one command starts.
     Run,
+    /// A key of `[allowance]`, with the hint for it.
+    Allowance(String),
 }
 
 /// Returns a hint for a failed task. `bound` is the source of the limit that it reached, if it reached one.
@@ -88,6 +90,7 @@ fn failure_hint(failure: &Failure, bound: Bound<'_>) -> Option<String> {
                     Bound::Policy => format!(
                         "agenthost-policy.toml allows no more: see `{key}` in [max] and [max-for] there, which nothing else widens."
                     ),
+                    Bound::Allowance(hint) => hint,
                     Bound::Run => format!(
                         "Raise `{key}` under [run.limits] in agenthost.toml, which bounds all that one command starts."
                     ),

@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use serde_json::Value;
 
 use self::report::{bound, print};
+use super::allowance;
 use super::cassettes::Recording;
 use super::command::RecordedRunCommand;
 use super::global::Global;
@@ -175,9 +177,21 @@ pub(super) async fn watch(
         }
     };
     progress.finish();
-    let bound = report.outcome.failure().map_or(Bound::Task, |failure| {
-        bound(failure, &plugin.id().name, asked, plugin.allowed(), host.config())
+    let more = report.outcome.failure().and_then(|failure| {
+        let owner = failure.owner.as_ref()?;
+        allowance::more(owner, host.config(), SystemTime::now())
     });
+    let bound = match (report.outcome.failure(), more) {
+        (_, Some(more)) => Bound::Allowance(match host.keeps_journal() {
+            true => format!(
+                "What was paid for is kept. To go on, {more}; then run `agenthost resume {}`.",
+                report.run
+            ),
+            false => format!("To go on, {more}; then run it again."),
+        }),
+        (Some(failure), None) => bound(failure, &plugin.id().name, asked, plugin.allowed(), host.config()),
+        (None, None) => Bound::Task,
+    };
     print(&report, json, global, printer, bound)?;
     if report.is_offline() && report.differences.is_none() {
         note_offline(host.config(), json, printer);

@@ -1,16 +1,18 @@
 //! `agenthost runs`: lists the runs in the journal, and removes old ones.
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::allowance::{document, line};
 use super::global::Global;
 use super::journal::Found;
 use super::output::Printer;
 use super::recorded::{self, Run, is_running};
 use super::table::{self, Column};
-use agenthost::config::Env;
+use agenthost::allowance;
+use agenthost::config::{Config, Env};
 use agenthost::error::Result;
 use agenthost::journal::{JournalStore, Keep, RunRecord};
 use agenthost::limits::units;
@@ -61,12 +63,10 @@ pub(super) fn runs(args: &Args, global: &Global, env: &Env, printer: &Printer) -
             };
         }
         (Found::Nothing(why), None) => {
-            if args.json {
-                printer.data(&json!({"format": 1, "runs": []}))?;
-            } else {
+            if !args.json {
                 printer.note(&format!("no runs yet: {why}"));
             }
-            return Ok(ExitCode::SUCCESS);
+            return show_allowance(json!([]), &config, env, args.json, printer);
         }
         (Found::Journal(journal), None) => journal,
     };
@@ -78,13 +78,39 @@ pub(super) fn runs(args: &Args, global: &Global, env: &Env, printer: &Printer) -
         .collect();
     if args.json {
         let runs: Vec<_> = runs.iter().map(Run::entry).collect();
-        printer.data(&json!({"format": 1, "runs": runs}))?;
-    } else if runs.is_empty() {
+        return show_allowance(json!(runs), &config, env, true, printer);
+    }
+    if runs.is_empty() {
         printer.note("no runs yet");
     } else {
         printer.text(table(&runs, now, printer.width()))?;
     }
-    Ok(ExitCode::SUCCESS)
+    show_allowance(json!(null), &config, env, false, printer)
+}
+
+/// Ends a list of runs with the use of the allowance. With `json`, prints the document of the whole list.
+fn show_allowance(runs: Value, config: &Config, env: &Env, json: bool, printer: &Printer) -> Result<ExitCode> {
+    let used = match env.state_dir() {
+        Some(state) => allowance::status(config, &state, SystemTime::now()),
+        None => Ok(Vec::new()),
+    };
+    if !json {
+        for status in &used? {
+            printer.note(&format!("allowance {}: {}", status.key, line(status)));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut shown = json!({"format": 1, "runs": runs});
+    match used {
+        Ok(used) => {
+            if let Some(shown) = shown.as_object_mut().filter(|_| !used.is_empty()) {
+                shown.insert("allowance".into(), used.iter().map(document).collect());
+            }
+            printer.data(&shown)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => printer.refuse(shown, error),
+    }
 }
 
 fn table(runs: &[Run<'_>], now: u64, width: Option<usize>) -> String {

@@ -3,6 +3,7 @@
 //! Nothing is drawn around the columns, so that other programs can cut piped output.
 
 use super::terminal::{Stream, shortened, text_width};
+use agenthost::date::utc_date;
 use agenthost::printable::one_line;
 
 /// The width of lines if stdout is not a terminal.
@@ -125,21 +126,8 @@ pub(super) fn ago(ms: u64) -> String {
 
 /// Formats a time since 1970 as `2026-11-23 07:33:27`, in UTC.
 pub(super) fn utc(ms: u64) -> String {
-    let (seconds, mut days) = (ms / 1_000, ms / 86_400_000);
-    // Whole eras of 400 years first; then the years of this era that have passed, counted from March, so that a leap
-    // day is a year's last.
-    days += 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let of_year = day - (365 * year + year / 4 - year / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 {
-        from_march + 3
-    } else {
-        from_march - 9
-    };
-    let year = year + era * 400 + u64::from(month <= 2);
+    let seconds = ms / 1_000;
+    let (year, month, day) = utc_date(ms);
     format!(
         "{year}-{month:02}-{day:02} {:02}:{:02}:{:02}",
         seconds / 3_600 % 24,

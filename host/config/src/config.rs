@@ -9,8 +9,8 @@ use crate::error::ConfigError;
 use crate::grant::Grant;
 use crate::origin::{Origin, Origins};
 use crate::settings::{
-    EffectiveGrant, FieldSource, JournalConfig, KeySource, ModelRef, PriceConfig, ProviderConfig, ProviderKind,
-    RegistryConfig, RequestField, RunConfig, SubAgent,
+    AllowanceConfig, EffectiveGrant, FieldSource, JournalConfig, KeySource, ModelRef, PriceConfig, ProviderConfig,
+    ProviderKind, RegistryConfig, RequestField, RunConfig, SubAgent,
 };
 use crate::trust::lifts::{Lift, TrustedLift};
 use agenthost_core::limits::{Cap, Limits, LimitsPatch, MOST_SUGGESTED_TASKS};
@@ -32,6 +32,8 @@ pub struct Config {
     pub(crate) tasks_assumed: bool,
     pub(crate) reply_tokens: u32,
     pub(crate) run: RunConfig,
+    pub(crate) user_allowance: AllowanceConfig,
+    pub(crate) project_allowance: AllowanceConfig,
     pub(crate) compile: CompileConfig,
     pub(crate) journal: JournalConfig,
     pub(crate) grants: BTreeMap<String, Grant>,
@@ -206,6 +208,33 @@ impl Config {
     /// Returns the settings of a run as a whole.
     pub fn run(&self) -> &RunConfig {
         &self.run
+    }
+
+    /// Returns the allowance of the operator's own file, for all runs of this user.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let config = agenthost_config::Config::builtin()?;
+    /// assert_eq!(config.user_allowance().cost_per_day, None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn user_allowance(&self) -> &AllowanceConfig {
+        &self.user_allowance
+    }
+
+    /// Returns the allowance of the project's file, for all runs of this user in the project. It applies beside the
+    /// operator's own.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let config = agenthost_config::Config::builtin()?;
+    /// assert_eq!(config.project_allowance().tokens_per_month, None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn project_allowance(&self) -> &AllowanceConfig {
+        &self.project_allowance
     }
 
     /// Returns the limits on compiling one plugin.

@@ -15,8 +15,8 @@ use super::reader::{Section, Source, TomlEntry};
 use crate::dirs::DirGrant;
 use crate::env::Env;
 use crate::settings::{
-    BodyRetention, FieldSource, KeySource, MaxTokensField, ModelRef, PriceConfig, RatesConfig, RegistryConfig,
-    RequestField, StructuredOutput, SubAgent,
+    AllowanceConfig, BodyRetention, FieldSource, KeySource, MaxTokensField, ModelRef, PriceConfig, RatesConfig,
+    RegistryConfig, RequestField, StructuredOutput, SubAgent,
 };
 use agenthost_core::limits::units::{parse_bytes, parse_count, parse_duration};
 use agenthost_core::limits::{Cap, LimitsPatch, Usd};
@@ -30,6 +30,10 @@ pub(super) struct Layer {
     pub(super) limits: LimitsPatch,
     pub(super) reply_tokens: Option<u32>,
     pub(super) run: RawRun,
+    /// The allowance of the file; after a merge, that of the operator's file.
+    pub(super) allowance: AllowanceConfig,
+    /// The allowance of the project's file, after a merge.
+    pub(super) project_allowance: AllowanceConfig,
     pub(super) compile: RawCompile,
     pub(super) journal: RawJournal,
     pub(super) grants: BTreeMap<String, RawGrant>,
@@ -119,6 +123,7 @@ pub(super) fn read(env: &Env, path: PathBuf, found: bool) -> Result<Layer, FileE
         "providers",
         "limits",
         "run",
+        "allowance",
         "compile",
         "journal",
         "grants",
@@ -143,6 +148,7 @@ pub(super) fn read(env: &Env, path: PathBuf, found: bool) -> Result<Layer, FileE
                 );
             }
             "run" => layer.run = run(&section)?,
+            "allowance" => layer.allowance = allowance(&section)?,
             "compile" => layer.compile = compile::read(&section)?,
             "journal" => layer.journal = journal(&section)?,
             "grants" => layer.grants = named(&section, None, plugin_name, grant)?,
@@ -377,6 +383,17 @@ fn run(section: &Section<'_>) -> Result<RawRun, FileError> {
         log_bytes: section.number_as("log-bytes", parse_bytes)?,
         limits: inner_limits(section)?,
         memory_within_default: false,
+    })
+}
+
+fn allowance(section: &Section<'_>) -> Result<AllowanceConfig, FileError> {
+    section.only(&["tokens-per-day", "cost-per-day", "tokens-per-month", "cost-per-month"])?;
+    let usd = |key| section.number_as(key, str::parse::<Usd>);
+    Ok(AllowanceConfig {
+        tokens_per_day: section.number_as("tokens-per-day", parse_count)?,
+        cost_per_day: usd("cost-per-day")?,
+        tokens_per_month: section.number_as("tokens-per-month", parse_count)?,
+        cost_per_month: usd("cost-per-month")?,
     })
 }
 

@@ -50,8 +50,8 @@ pub use self::load::PROJECT_FILE;
 use self::load::{Lifting, unchecked};
 pub use self::origin::Origin;
 pub use self::settings::{
-    Address, BodyRetention, EffectiveGrant, FieldSource, JournalConfig, KeySource, MaxTokensField, ModelRef,
-    PriceConfig, ProviderConfig, ProviderKind, RatesConfig, RegistryConfig, RequestField, RunConfig, SetBy,
+    Address, AllowanceConfig, BodyRetention, EffectiveGrant, FieldSource, JournalConfig, KeySource, MaxTokensField,
+    ModelRef, PriceConfig, ProviderConfig, ProviderKind, RatesConfig, RegistryConfig, RequestField, RunConfig, SetBy,
     StructuredOutput, SubAgent,
 };
 

@@ -87,6 +87,9 @@ pub(super) fn merge(lower: Layer, upper: Layer, accepted: &Accepted) -> Merged {
         limits: merger.limits("limits", lower.limits, upper.limits, &Limits::task_default()),
         reply_tokens: merger.most("limits.reply-tokens", lower.reply_tokens, upper.reply_tokens),
         run: merger.run(lower.run, upper.run),
+        // Both apply, each to what it counts, so the project's can only narrow.
+        allowance: lower.allowance,
+        project_allowance: upper.allowance,
         // Resolved from both files before they are merged.
         compile: RawCompile::default(),
         journal: merger.journal(lower.journal, upper.journal),

@@ -120,6 +120,8 @@ pub(super) fn resolve(
             memory: layer.run.limits.memory,
             memory_within_default: layer.run.memory_within_default,
         },
+        user_allowance: layer.allowance,
+        project_allowance: layer.project_allowance,
         compile,
         journal: JournalConfig {
             enabled: layer.journal.enabled.unwrap_or(true),

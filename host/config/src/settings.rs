@@ -261,6 +261,20 @@ pub struct RunConfig {
     pub memory_within_default: bool,
 }
 
+/// The limits on everything that all runs use together in a day or a month. Days and months are those of UTC.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AllowanceConfig {
+    /// `tokens-per-day`: input and output tokens.
+    pub tokens_per_day: Option<u64>,
+    /// `cost-per-day`: money for model calls.
+    pub cost_per_day: Option<Usd>,
+    /// `tokens-per-month`: input and output tokens.
+    pub tokens_per_month: Option<u64>,
+    /// `cost-per-month`: money for model calls.
+    pub cost_per_month: Option<Usd>,
+}
+
 /// Settings of the durable record of runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -7,6 +7,7 @@
 #[cfg_attr(not(feature = "failpoints"), doc(hidden))]
 pub mod failpoint;
 
+pub mod date;
 pub mod error;
 pub mod limits;
 pub mod llm;

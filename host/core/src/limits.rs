@@ -6,6 +6,7 @@
 
 mod invalid;
 pub mod ledger;
+mod owner;
 mod patch;
 mod spent;
 pub mod units;
@@ -16,6 +17,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub use self::invalid::InvalidLimit;
+pub use self::owner::LimitOwner;
 pub use self::patch::{Cap, LimitsPatch};
 pub use self::spent::Spent;
 pub use self::usd::Usd;
@@ -357,6 +359,23 @@ impl LimitKind {
             Self::Depth => "levels",
             Self::Cost | Self::Memory | Self::Time | Self::Size | Self::Other => "",
         }
+    }
+
+    /// Appends the unit to the text of a value.
+    pub(crate) fn with_unit(self, value: String) -> String {
+        match self.unit() {
+            "" => value,
+            unit if value == "1" => format!("{value} {}", unit.trim_end_matches('s')),
+            unit => format!("{value} {unit}"),
+        }
+    }
+
+    /// Formats an amount of tokens, pico-dollars or calls for people.
+    pub(crate) fn describe_amount(self, amount: u64) -> String {
+        self.with_unit(match self {
+            Self::Cost => Usd::from_pico(amount).to_string(),
+            _ => amount.to_string(),
+        })
     }
 
     /// The phrase for the limit in a sentence for people, such as "model calls".

@@ -10,7 +10,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
-use crate::limits::{LimitKind, Limits, Spent};
+use crate::limits::ledger::Stopped;
+use crate::limits::{LimitKind, LimitOwner, Limits, Spent};
 
 /// The position of a task in its run: `root`, `root/0`, `root/0/3`.
 ///
@@ -131,6 +132,9 @@ pub struct Failure {
     /// The limit that was reached, for [`FailureClass::Exhausted`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<LimitKind>,
+    /// The owner of that limit, if it is not the task itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<LimitOwner>,
     /// The plugin's own error value, if its error type is not the contract's `failure`.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub error: Option<Value>,
@@ -148,6 +152,7 @@ impl Failure {
             class,
             message: message.into(),
             limit: None,
+            owner: None,
             error: None,
         }
     }
@@ -160,16 +165,27 @@ impl Failure {
         }
     }
 
+    /// Adds the limit that stopped the task `own`, which may be that of another account, to the message too.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn stopped_by(mut self, stopped: Stopped, own: &TaskId) -> Self {
+        let value = stopped.limit.describe_amount(stopped.most);
+        let other = stopped
+            .owner
+            .filter(|owner| !matches!(owner, LimitOwner::Task(task) if *task == own.to_string()));
+        let whose = other.as_ref().map(|owner| format!(" of {owner}")).unwrap_or_default();
+        self.message = format!("{} (limit{whose}: {value})", self.message);
+        self.owner = other;
+        self
+    }
+
     /// Appends the value of the reached limit to the message.
     pub fn with_limit_of(mut self, limits: &Limits) -> Self {
-        let value = self.limit.and_then(|limit| limits.describe(limit));
-        if let (Some(limit), Some(value)) = (self.limit, value) {
-            let unit = match limit.unit() {
-                "" => String::new(),
-                unit if value == "1" => format!(" {}", unit.trim_end_matches('s')),
-                unit => format!(" {unit}"),
-            };
-            self.message = format!("{} (limit: {value}{unit})", self.message);
+        let value = self
+            .limit
+            .and_then(|limit| Some(limit.with_unit(limits.describe(limit)?)));
+        if let Some(value) = value {
+            self.message = format!("{} (limit: {value})", self.message);
         }
         self
     }

@@ -21,7 +21,7 @@ use super::workers::Workers;
 use super::{ItemEnd, Runner};
 use crate::cancellation::Cancellation;
 use agenthost_core::error::{Error, Result};
-use agenthost_core::limits::{LimitKind, Spent};
+use agenthost_core::limits::{LimitKind, LimitOwner, Spent};
 use agenthost_core::run::ModelReport;
 use agenthost_core::task::FailureClass;
 
@@ -102,6 +102,8 @@ pub struct Summary {
     pub running: usize,
     /// The reason why it stopped before its end, if it did.
     pub stop: Option<Stop>,
+    /// The setting of `[allowance]` that is the limit of [`Stop::Limit`]; `None` for a limit on the batch itself.
+    pub limit_owner: Option<LimitOwner>,
 }
 
 impl Summary {
@@ -292,6 +294,9 @@ impl<W: Write> BatchProgress<'_, W> {
         }
         if let Some(limit) = runner.exhausted() {
             self.is_at_limit = true;
+            if self.summary.stop.is_none() {
+                self.summary.limit_owner = runner.limit_owner();
+            }
             self.stop(Stop::Limit(limit));
         }
         if let Some(refusal) = runner.refused_key() {

@@ -18,11 +18,13 @@ use futures_util::future::{Either, select};
 use self::call::{Failed, Model};
 use self::in_flight::{InFlight, millis};
 use super::estimate::InputSize;
+use crate::allowance::AllowanceHold;
 use crate::price::Price;
 use crate::telemetry;
 use agenthost_config::ModelRef;
+use agenthost_core::error::Error;
 use agenthost_core::failpoint;
-use agenthost_core::limits::ledger::Want;
+use agenthost_core::limits::ledger::{Reservation, Want};
 use agenthost_core::limits::{LimitKind, Usd};
 use agenthost_core::llm::{CallError, CallResult, ProviderError, ProviderErrorKind, Reply, Request};
 use agenthost_core::run::{Event, WaitReason};
@@ -42,7 +44,7 @@ impl Call<'_> {
         let mut is_refused = false;
         for (n, model) in models.iter().enumerate() {
             let full_name = model.to_string();
-            let served = if self.task.host.price(model).is_none() && self.task.account.has_cost_limit() {
+            let served = if self.task.host.price(model).is_none() && self.limits_cost(model) {
                 Err(CallError::Denied(format!(
                     "{full_name} has no known price and a cost limit is set; give its price in [prices.\"{full_name}\"]"
                 )))
@@ -87,6 +89,20 @@ impl Call<'_> {
             Some(item) if is_refused => item.end(&error).await,
             _ => Err(error),
         }
+    }
+
+    /// Returns whether money is limited for calls of this model.
+    fn limits_cost(&self, model: &ModelRef) -> bool {
+        let host = &self.task.host;
+        let is_offline = || {
+            host.provider(&model.provider)
+                .is_ok_and(|served| served.provider.is_offline())
+        };
+        let allowance = host
+            .allowances
+            .as_ref()
+            .is_some_and(|allowances| allowances.limits_cost());
+        self.task.account.has_cost_limit() || (allowance && !is_offline())
     }
 
     /// Calls one model, and retries if that can help. `last` is whether no other model can take over.
@@ -206,6 +222,49 @@ impl Call<'_> {
         }
     }
 
+    /// Reserves for a request in the accounts of its run, and takes its worst case from the allowance.
+    async fn reserve(
+        &self,
+        model: &Model<'_>,
+        mut want: Want<'_>,
+        hedge: bool,
+    ) -> Result<(Reservation, Option<AllowanceHold>), Failed> {
+        let account = &self.task.account;
+        let unread = |error: Error| Failed::Call(self.task.uncounted(&error));
+        let allowances = self.task.host.allowances.as_ref();
+        let allowances = allowances.filter(|_| !model.served.provider.is_offline());
+        loop {
+            if let Some(allowances) = allowances {
+                self.task.counted().map_err(Failed::Call)?;
+                let room = allowances.room().await.map_err(unread)?;
+                want.output = want.output_within(room.tokens, room.cost).map_err(|limit| {
+                    if let Some(stopped) = room.stopped(limit) {
+                        account.refuse(stopped);
+                    }
+                    exhausted(limit)
+                })?;
+            }
+            let reservation = if hedge {
+                // A hedge neither waits for a reservation nor makes the call fail.
+                let reserved = account.try_reserve(&want).map_err(|none| exhausted(none.limit))?;
+                reserved.ok_or_else(|| exhausted(LimitKind::Tokens))?
+            } else {
+                let reserved = account.reserve(&want).await;
+                reserved.map_err(|none| exhausted(none.limit))?
+            };
+            let Some(allowances) = allowances else {
+                return Ok((reservation, None));
+            };
+            match allowances.take(&reservation.worst()).await.map_err(unread)? {
+                Some(taken) => return Ok((reservation, Some(taken))),
+                None if hedge => return Err(exhausted(LimitKind::Tokens)),
+                // Others of this run may go ahead meanwhile.
+                None => drop(reservation),
+            }
+            allowances.wait().await;
+        }
+    }
+
     /// Reserves for a request and waits until the gate admits it.
     async fn admit<'s>(
         &'s self,
@@ -230,17 +289,15 @@ impl Call<'_> {
             cost: model.price.is_some().then_some(&worst),
             call: !self.counted.load(Ordering::Relaxed),
         };
-        let exhausted = |limit| Failed::Call(CallError::Exhausted(limit));
         failpoint!(await "call.reserve");
         failpoint!("call.exhausted", exhausted(LimitKind::Tokens));
-        let reservation = if hedge {
-            // A hedge neither waits for a reservation nor makes the call fail.
-            let reserved = task.account.try_reserve(&want).map_err(|none| exhausted(none.limit))?;
-            reserved.ok_or_else(|| exhausted(LimitKind::Tokens))?
-        } else {
-            let reserve = task.account.reserve(&want);
-            let reserved = self.waiting(model, reserve, || Some((WaitReason::Budget, None))).await;
-            reserved.map_err(|none| exhausted(none.limit))?
+        let reserved = self.reserve(model, want, hedge);
+        let (reservation, allowance) = match hedge {
+            true => reserved.await?,
+            false => {
+                self.waiting(model, reserved, || Some((WaitReason::Budget, None)))
+                    .await?
+            }
         };
         // Checked only after the reservation: a call that no limit allows costs no work.
         if let Some(schema) = &request.schema
@@ -283,10 +340,15 @@ impl Call<'_> {
             size: *size,
             attempt,
             reservation: Some(reservation),
+            allowance,
             permit: Some(permit),
             sent: false,
         })
     }
+}
+
+fn exhausted(limit: LimitKind) -> Failed {
+    Failed::Call(CallError::Exhausted(limit))
 }
 
 /// Returns whether the next model of a chain is asked: not if the request itself is at fault, or if the model has answered.

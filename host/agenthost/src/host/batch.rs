@@ -23,7 +23,7 @@ use crate::cancellation::Cancellation;
 use agenthost_core::error::{Result, with_causes};
 use agenthost_core::failpoint;
 use agenthost_core::limits::ledger::Account;
-use agenthost_core::limits::{LimitKind, Limits, LimitsPatch, Spent};
+use agenthost_core::limits::{LimitKind, LimitOwner, Limits, LimitsPatch, Spent};
 use agenthost_core::run::{Difference, RunId};
 use agenthost_core::task::{Failure, FailureClass, Outcome, TaskId};
 use agenthost_gate::Pressure;
@@ -191,13 +191,14 @@ impl BatchBuilder {
         };
         let recorder = host.recorder(&record, mode);
         let events = EventLog::none();
+        host.check_allowance(recorder.as_deref())?;
         let run = RunState::new(&host, &plugin, &record, recorder.clone(), stop.token(), events)?;
         if let Some(recorder) = &recorder {
             recorder.claim().await?;
             recorder.begin(record).await?;
         }
         let sums = host.config().run().limits.overridden_by(&run_limits);
-        let account = Account::root(&sums);
+        let account = Account::root(&sums).named(LimitOwner::Run);
         // Booked all at once, so that no new request is sent against a limit that an earlier execution has used up.
         let (spent, tasks) = match &recorder {
             Some(recorder) => recorder.settled_already(&plugin.info.digest.hex()).await?,
@@ -242,12 +243,9 @@ impl Batch {
             .unwrap_or_default()
     }
 
-    /// Returns why the journal can no longer be written, or `None` if it can.
+    /// Returns why the journal can no longer be written or the allowance can no longer be counted, or `None` if they can.
     pub fn fault(&self) -> Option<String> {
-        self.recorder
-            .as_ref()
-            .and_then(|recorder| recorder.fault())
-            .map(str::to_owned)
+        self.run.fault().map(str::to_owned)
     }
 
     /// Records the end of the batch: its state, its counts and what it spent.
@@ -256,7 +254,7 @@ impl Batch {
     ///
     /// [`ErrorClass::Host`](agenthost_core::error::ErrorClass::Host) if the journal cannot be written.
     pub async fn end(&self, summary: &Summary) -> Result<()> {
-        self.run.flush_gates().await;
+        self.run.flush().await;
         let Some(recorder) = &self.recorder else {
             return Ok(());
         };
@@ -292,10 +290,11 @@ impl Batch {
         let started = Instant::now();
         let limits = self.limits.clone();
         let replay = self.recorder.as_ref().is_some_and(|recorder| recorder.is_replay());
+        let id = TaskId::root().child(number);
         let task = NewTask {
-            id: TaskId::root().child(number),
+            account: self.account.child(&limits).named(LimitOwner::Task(id.to_string())),
+            id: id.clone(),
             plugin: Arc::clone(&self.plugin),
-            account: self.account.child(&limits),
             deadline: limits.timeout.filter(|_| !replay).map(|timeout| started + timeout),
             // The tasks of a batch are one level below the root.
             deepest: limits.depth.map_or(u32::MAX, |depth| depth.saturating_add(1)),
@@ -303,7 +302,6 @@ impl Batch {
             limits,
             started,
         };
-        let id = task.id.clone();
         let outcome = run.start(task, input, false).await.0;
         let report = run.finish(outcome, started).await;
         let recorded = self.recorder.as_ref().is_some_and(|recorder| recorder.took_over(&id));
@@ -336,6 +334,10 @@ impl Runner for Batch {
             return Some(LimitKind::Size);
         }
         self.account.exhausted()
+    }
+
+    fn limit_owner(&self) -> Option<LimitOwner> {
+        self.account.refused_by()
     }
 
     fn refused_key(&self) -> Option<String> {

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 #[cfg(feature = "registry")]
 use super::Project;
 use super::settings::MAX_LINEAR_MEMORY;
 use super::{Host, Inner, ProviderSlot, Served, checks, estimate, sandbox_settings};
+use crate::allowance::Allowances;
 use crate::journal::Journal;
 use crate::price::PriceTable;
 use agenthost_config::{Config, Declarations, Grant, ModelRef, PriceConfig, ProviderSettings};
@@ -230,8 +232,8 @@ impl HostBuilder {
         self
     }
 
-    /// Shares the state of rate limits with this user's other processes, in `dir`, a directory of this user alone.
-    /// Without it, the state is private to this host.
+    /// Shares the state of rate limits and of the allowance with this user's other processes, in `dir`, a directory of
+    /// this user alone. Without it, the state is private to this host, which then cannot have an allowance.
     pub fn state_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.state = Some(dir.into());
         self
@@ -311,6 +313,7 @@ impl HostBuilder {
                 _ => MemoryBound::configured(Some(bytes)),
             },
         };
+        let allowances = Allowances::new(&config, self.state.as_deref(), Arc::new(SystemTime::now))?;
         Ok(Host {
             inner: Arc::new(Inner {
                 sandbox,
@@ -320,6 +323,7 @@ impl HostBuilder {
                 estimates: estimate::Estimates::default(),
                 checks: checks::Checks::new(),
                 memory: Arc::new(RunMemory::of_host(memory)),
+                allowances,
                 state: self.state,
                 journal: self.journal.map(Journal::into_parts),
                 #[cfg(feature = "registry")]

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::Inner;
 use super::events::EventLog;
 use super::record::TaskLog;
+use agenthost_core::error::{Error, with_causes};
 use agenthost_core::limits::ledger::Account;
 use agenthost_core::llm::CallError;
 use agenthost_core::run::{Event, ModelReport};
@@ -30,6 +31,8 @@ pub(super) struct CallContext {
     pub(super) used: Mutex<Vec<ModelReport>>,
     /// Admits one check of a schema or reply of the task at a time.
     pub(super) checking: Arc<Semaphore>,
+    /// Why the allowance cannot be counted, which ends the run.
+    pub(super) fault: Arc<OnceLock<String>>,
     /// The item of a batch to which the task belongs.
     pub(super) on_refused_key: Option<OnRefusedKey>,
 }
@@ -56,6 +59,21 @@ impl CallContext {
     /// Adds to the use of the models.
     pub(super) fn note(&self, report: ModelReport) {
         report.into_list(&mut self.used.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Returns the error of a call that the allowance cannot count. Nothing is sent from here on.
+    pub(super) fn uncounted(&self, error: &Error) -> CallError {
+        let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+        let said = format!("{}{hint}", with_causes(error));
+        CallError::Other("allowance".into(), self.fault.get_or_init(|| said).clone())
+    }
+
+    /// Fails if the allowance could not count an earlier call of the run.
+    pub(super) fn counted(&self) -> Result<(), CallError> {
+        match self.fault.get() {
+            None => Ok(()),
+            Some(said) => Err(CallError::Other("allowance".into(), said.clone())),
+        }
     }
 
     pub(super) fn emit(&self, event: Event) {

@@ -93,7 +93,7 @@ impl Host {
             }
         });
         let ended = probed.await;
-        self.flush_gates().await;
+        self.flush().await;
         let late = |_| CallError::Unavailable(format!("{name}: no answer within {} s", TIMEOUT.as_secs()));
         let probed = ended.map_err(late)?;
         let ((reply, latency), in_prompt) =

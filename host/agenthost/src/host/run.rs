@@ -17,8 +17,8 @@ use super::{Host, LoadedPlugin, Plugin};
 use agenthost_config::BodyRetention;
 use agenthost_core::error::{Error, Result, with_causes};
 use agenthost_core::failpoint;
-use agenthost_core::limits::LimitsPatch;
 use agenthost_core::limits::ledger::Account;
+use agenthost_core::limits::{LimitOwner, LimitsPatch};
 use agenthost_core::run::{RunId, RunReport};
 use agenthost_core::task::{Failure, FailureClass, Outcome, TaskId};
 use agenthost_journal::cassette::Cassette;
@@ -349,6 +349,14 @@ impl Host {
         ))
     }
 
+    /// Checks that the use of the allowance is known before a run spends anything. A replay spends nothing.
+    pub(super) fn check_allowance(&self, recorder: Option<&Recorder>) -> Result<()> {
+        match &self.inner.allowances {
+            Some(allowances) if !recorder.is_some_and(Recorder::is_replay) => allowances.check(),
+            _ => Ok(()),
+        }
+    }
+
     /// Prepares a run, and fails if it cannot start.
     pub(super) fn prepare_run(
         &self,
@@ -361,6 +369,7 @@ impl Host {
         let started = Instant::now();
         let limits = self.task_limits(plugin, asked);
         let input = plugin.code.input(input)?;
+        self.check_allowance(recorder.as_deref())?;
         let cancel = CancellationToken::new();
         let events = EventLog::new();
         let replay = recorder.as_ref().is_some_and(|recorder| recorder.is_replay());
@@ -368,7 +377,10 @@ impl Host {
         let task = NewTask {
             id: TaskId::root(),
             plugin: Arc::clone(plugin),
-            account: Account::root(&self.config().run().limits).child(&limits),
+            account: Account::root(&self.config().run().limits)
+                .named(LimitOwner::Run)
+                .child(&limits)
+                .named(LimitOwner::Task(TaskId::root().to_string())),
             // A replay takes a different time than the recorded run.
             deadline: limits.timeout.filter(|_| !replay).map(|timeout| started + timeout),
             deepest: limits.depth.unwrap_or(u32::MAX),
@@ -451,12 +463,12 @@ impl PreparedRun {
             });
             // The end of the root task cancels its remaining sub-tasks, which may still be writing their reports.
             let mut report = run.finish(outcome, started).await;
-            run.flush_gates().await;
+            run.flush().await;
+            if let Some(fault) = run.fault() {
+                report.outcome = Outcome::Failure(Failure::new(FailureClass::Host, fault));
+            }
             // A journal accepts the end of a run only after its start.
             if let Some(recorder) = recorder.as_ref().filter(|_| recorded) {
-                if let Some(fault) = recorder.fault() {
-                    report.outcome = Outcome::Failure(Failure::new(FailureClass::Host, fault));
-                }
                 report.differences = recorder.is_replay().then(|| recorder.differences());
                 let interrupted = cancel.is_cancelled();
                 let end = recorder.end(state(&report.outcome, interrupted), RunSummary::of(&report));

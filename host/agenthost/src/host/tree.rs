@@ -26,7 +26,7 @@ use agenthost_config::{DirGrant, DirQuota};
 use agenthost_core::error::{Result, with_causes};
 use agenthost_core::failpoint;
 use agenthost_core::limits::ledger::Account;
-use agenthost_core::limits::{LimitKind, Limits, Spent};
+use agenthost_core::limits::{LimitKind, LimitOwner, Limits, Spent};
 use agenthost_core::run::{Event, ModelReport, RunId, RunReport};
 use agenthost_core::task::{Failure, FailureClass, Outcome, TaskId, TaskReport};
 use agenthost_gate::FairnessKey;
@@ -85,6 +85,8 @@ pub(super) struct RunState {
     tasks: TaskTracker,
     /// The reports of ended tasks, with the models that each used.
     ended: Mutex<Vec<(Arc<TaskReport>, Vec<ModelReport>)>>,
+    /// Why the allowance cannot be counted.
+    fault: Arc<OnceLock<String>>,
     /// For an item of a batch: how a refused key ends it.
     on_refused_key: Option<OnRefusedKey>,
 }
@@ -132,6 +134,7 @@ impl RunState {
             settled_is_booked: record.kind == RunKind::Batch,
             tasks: TaskTracker::new(),
             ended: Mutex::default(),
+            fault: Arc::default(),
             on_refused_key: None,
             host: host.clone(),
         }))
@@ -153,12 +156,19 @@ impl RunState {
             settled_is_booked: self.settled_is_booked,
             tasks: TaskTracker::new(),
             ended: Mutex::default(),
+            fault: Arc::clone(&self.fault),
             on_refused_key: Some(on_refused_key),
         })
     }
 
     pub(super) fn id(&self) -> &RunId {
         &self.id
+    }
+
+    /// Returns why the journal can no longer be written or the allowance can no longer be counted, or `None` if they can.
+    pub(super) fn fault(&self) -> Option<&str> {
+        let journal = self.recorder.as_ref().and_then(|recorder| recorder.fault());
+        journal.or(self.fault.get().map(String::as_str))
     }
 
     /// Waits until every task has written its report, and combines the reports.
@@ -169,8 +179,8 @@ impl RunState {
     }
 
     /// Waits until other processes can see what the gates learned, because this process may end now.
-    pub(super) async fn flush_gates(&self) {
-        self.host.flush_gates().await;
+    pub(super) async fn flush(&self) {
+        self.host.flush().await;
     }
 
     /// Starts a task at once, unless the journal has its final outcome. The future resolves to its outcome. Its report
@@ -269,6 +279,7 @@ impl RunState {
                 log: Arc::clone(&log),
                 used: Mutex::default(),
                 checking: Arc::new(Semaphore::new(1)),
+                fault: Arc::clone(&self.fault),
                 on_refused_key: self.on_refused_key.clone(),
             },
             run: Arc::clone(&self) as Arc<dyn SubTasks>,
@@ -343,7 +354,14 @@ impl RunState {
             {
                 failed
             }
-            Outcome::Failure(failure) => Outcome::Failure(failure.with_limit_of(&limits)),
+            Outcome::Failure(failure) => Outcome::Failure(
+                match failure.limit.and_then(|limit| calls.call.account.stopped(limit)) {
+                    // What stopped the task may be outside of a replay.
+                    _ if let Some(recorded) = log.recorded_limit(&failure) => recorded,
+                    Some(stopped) => failure.stopped_by(stopped, &id),
+                    None => failure.with_limit_of(&limits),
+                },
+            ),
             ok @ Outcome::Ok(_) => ok,
         };
         // The report stays in memory until the run has ended.
@@ -493,7 +511,11 @@ impl SubTasks for RunState {
             let _cancelled_with_us = (!replay).then(|| cancel.clone().drop_guard());
             let task = NewTask {
                 plugin: Arc::clone(&sub_agent.plugin.loaded),
-                account: parent.call.account.child(&limits),
+                account: parent
+                    .call
+                    .account
+                    .child(&limits)
+                    .named(LimitOwner::Task(id.to_string())),
                 deadline: [own_deadline, parent.call.deadline].into_iter().flatten().min(),
                 deepest: limits
                     .depth

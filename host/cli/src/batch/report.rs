@@ -1,14 +1,16 @@
 //! The output of a batch: the moving line, the summary for people, the document, the exit code.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
+use crate::allowance;
 use crate::output::{Printer, counted, exit};
 use crate::progress::{Lines, Part, Progress, fit, lock, seconds};
 use crate::table;
 use agenthost::batch::drive::{Stop, Summary};
+use agenthost::config::Config;
 use agenthost::limits::LimitKind;
 use agenthost::printable::one_line;
 use agenthost::run::{REPORT_FORMAT, RunId};
@@ -168,6 +170,7 @@ pub(super) fn say(run: Option<&RunId>, summary: &Summary, all: u64, printer: &Pr
     if cut_short(summary, all) {
         let why = match &summary.stop {
             Some(Stop::MaxFailures(most)) => format!("{} had failed (--max-failures {most})", items(*most)),
+            Some(Stop::Limit(_)) if let Some(owner) = &summary.limit_owner => format!("{owner} is used up"),
             Some(Stop::Limit(limit)) => format!("the limit of {} of all items together is reached", limit.words()),
             Some(Stop::KeyRefused(refusal)) => format!("a key was refused: {}", one_line(refusal)),
             Some(Stop::Interrupted) => "it was interrupted".into(),
@@ -183,7 +186,11 @@ pub(super) fn say(run: Option<&RunId>, summary: &Summary, all: u64, printer: &Pr
 }
 
 /// Returns how the rest of a batch that was cut short can be run.
-pub(super) fn how_to_go_on(run: &RunId, summary: &Summary) -> String {
+pub(super) fn how_to_go_on(run: &RunId, summary: &Summary, config: &Config) -> String {
+    let owner = summary.limit_owner.as_ref();
+    if let Some(more) = owner.and_then(|owner| allowance::more(owner, config, SystemTime::now())) {
+        return format!("what was paid for is kept; {more}; then run the rest with `agenthost resume {run}`");
+    }
     let raised = match &summary.stop {
         Some(Stop::Limit(limit)) => match limit {
             LimitKind::Tokens | LimitKind::Cost | LimitKind::Calls | LimitKind::Fuel => {
@@ -216,6 +223,7 @@ pub(super) fn document(run: Option<&RunId>, summary: &Summary, all: u64) -> Valu
             .map(|(message, count)| json!({"message": message, "items": count}))
             .collect::<Vec<_>>(),
         "stopped": summary.stop.as_ref().filter(|_| cut_short(summary, all)).map(Stop::name),
+        "limit_owner": summary.limit_owner,
         "tasks": summary.tasks,
         "spent": summary.spent,
         "models": summary.models,

@@ -9,7 +9,7 @@ use crate::output::{Bound, Printer, counted};
 use crate::table::thousands;
 use agenthost::config::Config;
 use agenthost::error::Result;
-use agenthost::limits::{LimitKind, Limits};
+use agenthost::limits::{LimitKind, LimitOwner, Limits};
 use agenthost::printable::one_line;
 use agenthost::run::{ModelReport, RunReport};
 use agenthost::task::{Failure, FailureClass};
@@ -32,6 +32,9 @@ pub(super) fn bound<'a>(
     let Some(limit) = failure.limit else {
         return Bound::Task;
     };
+    if failure.owner == Some(LimitOwner::Run) {
+        return Bound::Run;
+    }
     let granted = config.granted_limits(plugin);
     // The limits of a run on time and depth have no effect.
     let run = match limit {

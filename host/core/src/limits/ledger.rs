@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 
 pub use self::tasks::{FUEL_SHARE, Live};
 pub use super::spent::Used;
-use super::{LimitKind, Limits, Spent, Usd};
+use super::{LimitKind, LimitOwner, Limits, Spent, Usd};
 
 /// The fewest output tokens that a clamped call is sent for. Fewer cannot hold an answer and would still be billed.
 pub const MIN_OUTPUT_TOKENS: u64 = 16;
@@ -90,8 +90,30 @@ struct AccountEntry {
     waiting: u64,
     /// Tasks of this account and all below it that have not ended.
     live: u64,
-    /// The limit of the account at the root for which a call or a task was refused for good.
-    refused: Option<LimitKind>,
+    /// The limit of the account at the root for which a call or a task was refused for good, or one outside of the
+    /// accounts, with its owner.
+    refused: Option<(LimitKind, Option<LimitOwner>)>,
+    /// The owner of the account, if it was named.
+    owner: Option<LimitOwner>,
+    /// The limit that stopped the last call that was refused, here or below.
+    stopped: Option<Stopped>,
+}
+
+impl AccountEntry {
+    /// Returns the limit of this account of which nothing is left.
+    fn used_up(&self) -> Option<LimitKind> {
+        let (limits, total) = (&self.limits, &self.total);
+        let all = [
+            (LimitKind::Tokens, limits.tokens, total.tokens),
+            (LimitKind::Cost, limits.cost, total.cost),
+            (LimitKind::Calls, limits.calls, total.calls),
+            (LimitKind::Fuel, limits.fuel, total.fuel),
+        ];
+        let used_up = all
+            .into_iter()
+            .find(|(_, limit, total)| limit.is_some_and(|limit| *total >= limit));
+        used_up.map(|(kind, ..)| kind)
+    }
 }
 
 /// Consumed amounts: the parts of [`Limits`] that add up.
@@ -123,6 +145,42 @@ pub struct Want<'a> {
     pub cost: Option<&'a (dyn Fn(u64, u64) -> Usd + Sync)>,
     /// `true` to count a new call; `false` for a further request of a call that is already counted.
     pub call: bool,
+}
+
+impl Want<'_> {
+    /// Returns the most output tokens that fit into an amount of tokens and of money, or the limit that leaves too few
+    /// of them.
+    pub fn output_within(&self, tokens: u64, money: Usd) -> Result<u64, LimitKind> {
+        let least = self.output.clamp(1, MIN_OUTPUT_TOKENS);
+        let output = self.output.max(1).min(tokens.saturating_sub(self.input));
+        if output < least {
+            return Err(LimitKind::Tokens);
+        }
+        let output = match self.worst_cost(output) <= money {
+            true => output,
+            // The cost grows with the output, so a binary search finds the most that the money allows.
+            false => {
+                let (mut fits, mut does_not) = (0, output);
+                while does_not - fits > 1 {
+                    let middle = fits + (does_not - fits) / 2;
+                    if self.worst_cost(middle) <= money {
+                        fits = middle
+                    } else {
+                        does_not = middle
+                    }
+                }
+                fits
+            }
+        };
+        if output < least {
+            return Err(LimitKind::Cost);
+        }
+        Ok(output)
+    }
+
+    fn worst_cost(&self, output: u64) -> Usd {
+        self.cost.map_or(Usd::ZERO, |cost| cost(self.input, output))
+    }
 }
 
 /// Tokens and money reserved for one request. Dropping it releases them if the request was not sent, and charges all of
@@ -160,6 +218,17 @@ pub struct Exhausted {
     pub limit: LimitKind,
 }
 
+/// The limit that stopped a call, and its account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stopped {
+    /// The kind of the limit.
+    pub limit: LimitKind,
+    /// The owner of the account; `None` if the account has no name.
+    pub owner: Option<LimitOwner>,
+    /// The value of the limit, in tokens, pico-dollars or calls.
+    pub most: u64,
+}
+
 enum Fit {
     Now { held: Amounts, output: u64 },
     Later,
@@ -181,6 +250,41 @@ impl Account {
         Self::open(&self.books, Some(self), limits)
     }
 
+    /// Names the owner of this account, for the failures of tasks that its limits stop.
+    #[must_use]
+    pub fn named(self, owner: LimitOwner) -> Self {
+        if let Some(entry) = self.books.lock().get_mut(self.index) {
+            entry.owner = Some(owner);
+        }
+        self
+    }
+
+    /// Returns the limit that stopped the last refused call, of this account or one below it, if it is of this kind.
+    pub fn stopped(&self, limit: LimitKind) -> Option<Stopped> {
+        let entries = self.books.lock();
+        let stopped = entries.get(self.index)?.stopped.clone();
+        stopped.filter(|stopped| stopped.limit == limit)
+    }
+
+    /// Returns the owner of the limit outside the accounts that refused a call, if [`Account::exhausted`] is about it.
+    pub fn refused_by(&self) -> Option<LimitOwner> {
+        let entries = self.books.lock();
+        let root = entries.get(entries.root(self.index))?;
+        let (_, owner) = root.refused.as_ref().filter(|_| root.used_up().is_none())?;
+        owner.clone()
+    }
+
+    /// Notes that a limit outside the accounts refused a call of this account, and will refuse every other one.
+    pub fn refuse(&self, stopped: Stopped) {
+        let mut entries = self.books.lock();
+        let root = entries.root(self.index);
+        if let Some(entry) = entries.get_mut(root) {
+            let refused = || (stopped.limit, stopped.owner.clone());
+            entry.refused.get_or_insert_with(refused);
+        }
+        entries.each_up(self.index, |entry| entry.stopped = Some(stopped.clone()));
+    }
+
     fn open(books: &Arc<Ledger>, parent: Option<&Self>, limits: &Limits) -> Self {
         let limits = Caps {
             tokens: limits.tokens,
@@ -192,6 +296,7 @@ impl Account {
         let index = books.lock().open(AccountEntry {
             parent: parent.map(|parent| parent.index),
             limits,
+            owner: None,
             ..AccountEntry::default()
         });
         Self {
@@ -253,8 +358,9 @@ impl Account {
                 if let Fit::Never(limit) = entries.fit(root, want)
                     && let Some(entry) = entries.get_mut(root)
                 {
-                    entry.refused.get_or_insert(limit);
+                    entry.refused.get_or_insert((limit, None));
                 }
+                entries.stop(self.index, limit);
                 Err(Exhausted { limit })
             }
         }
@@ -265,17 +371,7 @@ impl Account {
     pub fn exhausted(&self) -> Option<LimitKind> {
         let entries = self.books.lock();
         let root = entries.get(entries.root(self.index))?;
-        let (limits, total) = (&root.limits, &root.total);
-        let used_up = [
-            (LimitKind::Tokens, limits.tokens, total.tokens),
-            (LimitKind::Cost, limits.cost, total.cost),
-            (LimitKind::Calls, limits.calls, total.calls),
-            (LimitKind::Fuel, limits.fuel, total.fuel),
-        ];
-        let used_up = used_up
-            .into_iter()
-            .find(|(_, limit, total)| limit.is_some_and(|limit| *total >= limit));
-        used_up.map(|(kind, ..)| kind).or(root.refused)
+        root.used_up().or(root.refused.as_ref().map(|(limit, _)| *limit))
     }
 
     /// Books earlier usage that is known from elsewhere, for a call that is not repeated. No limit prevents it.
@@ -420,14 +516,16 @@ impl Reservation {
         }
         // Within its reservation, a request passes no limit.
         let beyond = (amounts.tokens > self.held.tokens, amounts.cost > self.held.cost);
-        entries.chain(account.index).find_map(|entry| {
+        let limit = entries.chain(account.index).find_map(|entry| {
             let passed = |beyond, cap: Option<u64>, total| beyond && cap.is_some_and(|cap| total > cap);
             if passed(beyond.0, entry.limits.tokens, entry.total.tokens) {
                 Some(LimitKind::Tokens)
             } else {
                 passed(beyond.1, entry.limits.cost, entry.total.cost).then_some(LimitKind::Cost)
             }
-        })
+        })?;
+        entries.stop(account.index, limit);
+        Some(limit)
     }
 }
 

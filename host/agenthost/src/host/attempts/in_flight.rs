@@ -11,6 +11,7 @@ use super::super::answer::OutputLimit;
 use super::super::estimate::InputSize;
 use super::super::record::request_hash;
 use super::call::{Call, Failed, Model};
+use crate::allowance::AllowanceHold;
 use crate::telemetry;
 use agenthost_core::failpoint;
 use agenthost_core::limits::ledger::{Reservation, Used};
@@ -39,6 +40,8 @@ pub(super) struct InFlight<'a> {
     pub(super) attempt: u32,
     /// The reservation and the permit are taken once the reply is booked.
     pub(super) reservation: Option<Reservation>,
+    /// The part of the allowance that it has taken, until the reply is booked.
+    pub(super) allowance: Option<AllowanceHold>,
     pub(super) permit: Option<Permit>,
     pub(super) sent: bool,
 }
@@ -47,6 +50,10 @@ impl InFlight<'_> {
     /// Sends the request once and books what it used.
     pub(super) async fn send(mut self) -> Result<Reply, Failed> {
         let task = self.call.task;
+        if let Some(allowance) = &self.allowance {
+            let noted = allowance.sending().await;
+            noted.map_err(|error| Failed::Call(task.uncounted(&error)))?;
+        }
         let written = task.log.sending(self.call.ordinal, &self.model.full_name).await;
         written.map_err(Failed::Call)?;
         failpoint!(await "call.send");
@@ -91,6 +98,9 @@ impl InFlight<'_> {
         let task = self.call.task;
         if let Some(reservation) = &mut self.reservation {
             reservation.sent();
+        }
+        if let Some(allowance) = &mut self.allowance {
+            allowance.sent();
         }
         self.sent = true;
         let first = !self.call.counted.swap(true, Ordering::Relaxed);
@@ -152,6 +162,9 @@ impl InFlight<'_> {
         };
         let reserved = reservation.worst();
         let passed = reservation.settle(used);
+        if let Some(allowance) = self.allowance.take() {
+            allowance.settle(&used);
+        }
         failpoint!("settle.charged");
         let overshoot = self.overshoot(&reserved, &used, passed);
         if let Ok(reply) = answer {

@@ -454,6 +454,20 @@ impl TaskLog {
             .cloned()
     }
 
+    /// Returns the recorded failure of a task that a replay ends at the same limit, if another account stopped it: a replay
+    /// does not know that account.
+    pub(crate) fn recorded_limit(&self, failure: &Failure) -> Option<Failure> {
+        let (end, _) = self.end.as_ref().filter(|_| self.is_replay())?;
+        let recorded = end.outcome.failure()?;
+        let plain = Failure {
+            message: failure.message.clone(),
+            owner: None,
+            ..recorded.clone()
+        };
+        let is_same = plain == *failure && recorded.message.starts_with(&failure.message);
+        (recorded.owner.is_some() && is_same).then(|| recorded.clone())
+    }
+
     /// Returns the recorded end and usage in a replay in which a call had no recorded reply, so that its usage cannot
     /// be repeated.
     pub(crate) fn not_repeated(&self) -> Option<&(TaskReport, Vec<ModelReport>)> {

@@ -2,8 +2,8 @@
 
 use std::sync::{MutexGuard, PoisonError};
 
-use super::{AccountEntry, AccountPages, Amounts, Caps, Fit, Ledger, MIN_OUTPUT_TOKENS, Want};
-use crate::limits::LimitKind;
+use super::{AccountEntry, AccountPages, Amounts, Caps, Fit, Ledger, Stopped, Want};
+use crate::limits::{LimitKind, Usd};
 
 pub(super) struct Entries<'a>(MutexGuard<'a, AccountPages>);
 
@@ -69,6 +69,23 @@ impl Entries<'_> {
         }
     }
 
+    /// Notes that the tightest limit of this kind, of the account or of one above it, refused a call.
+    pub(super) fn stop(&mut self, index: usize, limit: LimitKind) {
+        let left = |entry: &AccountEntry| {
+            let (most, spent) = match limit {
+                LimitKind::Tokens => (entry.limits.tokens, entry.total.tokens),
+                LimitKind::Cost => (entry.limits.cost, entry.total.cost),
+                LimitKind::Calls => (entry.limits.calls, entry.total.calls),
+                _ => return None,
+            };
+            most.map(|most| (most.saturating_sub(spent), most, entry.owner.clone()))
+        };
+        // The account itself wins a tie: it is the first.
+        let tightest = self.chain(index).filter_map(left).min_by_key(|(left, ..)| *left);
+        let stopped = tightest.map(|(_, most, owner)| Stopped { limit, owner, most });
+        self.each_up(index, |entry| entry.stopped.clone_from(&stopped));
+    }
+
     /// Computes the most output that every limit on the way up would allow once all reservations are released, and
     /// whether it fits already.
     pub(super) fn fit(&self, index: usize, want: &Want<'_>) -> Fit {
@@ -82,36 +99,15 @@ impl Entries<'_> {
         if room(|caps| caps.calls, |spent| spent.calls) < calls {
             return Fit::Never(LimitKind::Calls);
         }
-        let least = want.output.clamp(1, MIN_OUTPUT_TOKENS);
         let tokens = room(|caps| caps.tokens, |spent| spent.tokens);
-        let output = want.output.max(1).min(tokens.saturating_sub(want.input));
-        if output < least {
-            return Fit::Never(LimitKind::Tokens);
-        }
-        let cost = |output| want.cost.map_or(0, |cost| cost(want.input, output).pico());
         let money = room(|caps| caps.cost, |spent| spent.cost);
-        let output = match cost(output) <= money {
-            true => output,
-            // The cost grows with the output, so a binary search finds the most that the money allows.
-            false => {
-                let (mut fits, mut does_not) = (0, output);
-                while does_not - fits > 1 {
-                    let middle = fits + (does_not - fits) / 2;
-                    if cost(middle) <= money {
-                        fits = middle
-                    } else {
-                        does_not = middle
-                    }
-                }
-                fits
-            }
+        let output = match want.output_within(tokens, Usd::from_pico(money)) {
+            Ok(output) => output,
+            Err(limit) => return Fit::Never(limit),
         };
-        if output < least {
-            return Fit::Never(LimitKind::Cost);
-        }
         let held = Amounts {
             tokens: want.input.saturating_add(output),
-            cost: cost(output),
+            cost: want.worst_cost(output).pico(),
             calls,
             ..Amounts::default()
         };

@@ -112,7 +112,7 @@ impl Account {
         if entries.chain(self.index).any(full) {
             let root = entries.root(self.index);
             if let Some(entry) = entries.get_mut(root).filter(|entry| full(entry)) {
-                entry.refused.get_or_insert(LimitKind::Tasks);
+                entry.refused.get_or_insert((LimitKind::Tasks, None));
             }
             return Err(Exhausted {
                 limit: LimitKind::Tasks,

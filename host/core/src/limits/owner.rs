@@ -1,0 +1,45 @@
+//! The owner of a limit that stopped a task.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The owner of a limit that stopped a task.
+///
+/// ```
+/// use agenthost_core::limits::LimitOwner;
+///
+/// let owner = LimitOwner::SubTasks("root".into());
+/// assert_eq!(owner.to_string(), "the part of root for its sub-tasks");
+/// assert_eq!(serde_json::to_value(&owner).unwrap(), serde_json::json!({"sub-tasks": "root"}));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum LimitOwner {
+    /// All root tasks of one command together.
+    Run,
+    /// A task, with everything below it.
+    Task(String),
+    /// The sub-tasks of a task, for which it keeps nothing back.
+    SubTasks(String),
+    /// A setting of `[allowance]`, for all runs of a user or of a project.
+    Allowance {
+        /// The key, such as `cost-per-day`.
+        key: String,
+        /// `true` for the allowance of the project's file.
+        project: bool,
+    },
+}
+
+impl fmt::Display for LimitOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Run => f.write_str("the whole run"),
+            Self::Task(task) => write!(f, "task {task}"),
+            Self::SubTasks(task) => write!(f, "the part of {task} for its sub-tasks"),
+            Self::Allowance { key, project: false } => write!(f, "your allowance `{key}`"),
+            Self::Allowance { key, project: true } => write!(f, "the project's allowance `{key}`"),
+        }
+    }
+}
