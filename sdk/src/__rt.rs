@@ -8,13 +8,19 @@ pub use futures_util::future;
 pub use wit_bindgen;
 
 #[cfg(not(target_family = "wasm"))]
-pub use native::{complete, key, remaining, report, start, start_now, unscriptable};
+pub use native::{complete, key, remaining, report, spend_from, start, start_now, unscriptable};
+
+/// Passes the shares in effect to the host, before the start of a sub-task.
+pub fn before_sub_task() {
+    crate::join::shares::before_sub_task();
+}
 
 /// The host's functions for a plugin's native tests, in which the test's own host answers.
 #[cfg(not(target_family = "wasm"))]
 mod native {
     use std::any::TypeId;
 
+    use crate::bindings::agenthost::plugin::shares::Share;
     use crate::llm::{Allowance, Error, Reply, Request};
     use crate::testing::World;
 
@@ -30,6 +36,11 @@ mod native {
     /// The scripted rest of the limits.
     pub fn remaining() -> Allowance {
         World::current("agenthost:plugin/llm#remaining").remaining()
+    }
+
+    /// Notes the shares from which the sub-agents spend that are started from now on.
+    pub fn spend_from(shares: &[Share]) {
+        World::current("agenthost:plugin/shares#spend-from").spend_from(shares);
     }
 
     /// Notes the task's progress.

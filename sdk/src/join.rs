@@ -14,7 +14,8 @@
 //!
 //! A call that a policy leaves is dropped, which cancels the sub-task and gives its reservations back. Dropping a
 //! policy drops all of its calls. `max_concurrent` bounds how many calls run at a time, in order; without it, all of
-//! them run.
+//! them run. `split_equally` gives each call an equal share of what is left for sub-tasks, and `keep_back` leaves a part
+//! for later calls.
 //!
 //! ```
 //! use agenthost_sdk::join::{self, branch};
@@ -58,11 +59,13 @@
 //! # futures_util::FutureExt::now_or_never(main).unwrap().unwrap();
 //! ```
 
+mod bounds;
 mod branches;
 mod each;
 mod labeled;
 mod macros;
 mod quorum;
+pub(crate) mod shares;
 mod vote;
 
 #[cfg(test)]

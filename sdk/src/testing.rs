@@ -52,6 +52,7 @@ mod world;
 use std::rc::Rc;
 use std::time::Duration;
 
+pub use crate::bindings::agenthost::plugin::shares::Share;
 pub use reply::Reply;
 pub use sub_agent::SubAgent;
 pub use world::Progress;
@@ -228,6 +229,33 @@ impl Host {
     /// Returns the inputs of one sub-agent's tasks so far, in the order in which they were started.
     pub fn inputs<F: SubAgent<Kind>, Kind>(&self, run: F) -> Vec<F::Input> {
         self.world.inputs::<F, Kind>(&run)
+    }
+
+    /// Returns the shares from which one sub-agent's tasks spend, in the order in which they were started: for each task
+    /// a list, one within the other; an empty list if it spends from all that is left.
+    ///
+    /// ```
+    /// use agenthost_sdk::prelude::*;
+    /// use agenthost_sdk::testing::Host;
+    ///
+    /// agenthost_sdk::plugin!(path = "tests/wit/party"); // imports `greeter`
+    ///
+    /// async fn run(guests: Vec<Person>) -> Result<Vec<String>, Failure> {
+    ///     let calls = guests.into_iter().map(|guest| branch(guest.name.clone(), greeter::run(guest)));
+    ///     let done = join::all(calls).split_equally().keep_back(10).await?;
+    ///     Ok(done.into_iter().map(|branch| branch.value).collect())
+    /// }
+    ///
+    /// fn main() {
+    ///     let host = Host::new().sub_agent(greeter::run, |person| Ok(format!("Hello, {}!", person.name)));
+    ///     let guests = ["Ada", "Bob"].map(|name| Person { name: name.to_owned() });
+    ///     host.run(run(guests.to_vec())).unwrap();
+    ///     let shares = host.shares(greeter::run);
+    ///     assert_eq!((shares[1][0].part, shares[1][0].parts, shares[1][0].keep_back), (1, 2, 10));
+    /// }
+    /// ```
+    pub fn shares<F: SubAgent<Kind>, Kind>(&self, run: F) -> Vec<Vec<Share>> {
+        self.world.shares::<F, Kind>(&run)
     }
 
     /// Returns the calls of [`progress`](crate::progress()) so far.

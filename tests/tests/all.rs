@@ -52,6 +52,7 @@ mod all {
     mod rust_first;
     mod screens;
     mod server;
+    mod shares;
     mod sharing;
     mod taking_over;
     mod terminal;

@@ -23,6 +23,7 @@ mod record;
 mod run;
 mod run_builder;
 mod settings;
+mod shares;
 #[cfg(test)]
 mod tests;
 mod tree;

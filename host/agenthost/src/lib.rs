@@ -126,8 +126,8 @@ pub mod gate {
 /// Limits on what a task may use, how an operator writes them, and how they combine.
 pub mod limits {
     pub use agenthost_core::limits::{
-        Cap, DEFAULT_CONCURRENT_TASKS, DEFAULT_RUN_MEMORY, InvalidLimit, LimitKind, LimitOwner, Limits, LimitsPatch,
-        Spent, Usd, units,
+        Cap, DEFAULT_CONCURRENT_TASKS, DEFAULT_RUN_MEMORY, InvalidLimit, KeepBack, LimitKind, LimitOwner, Limits,
+        LimitsPatch, Percent, Spent, Usd, units,
     };
 }
 

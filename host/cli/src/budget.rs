@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use self::typical::{Spread, Typical, TypicalModel};
+use self::typical::{FanOut, Spread, Typical, TypicalModel};
 use self::worst::{Candidate, Cost, Worst};
 use super::global::Global;
 use super::journal::Found;
@@ -117,8 +117,8 @@ impl<'a> Plan<'a> {
                 .map(|record| Run::new(record, 0, |run| is_running(&*journal, run)))
                 .collect();
             let offline = self.models.iter().any(|model| model.offline);
-            let of_batch = |record: &RunRecord| typical::of_batch(&*journal, record);
-            self.typical = Typical::of(&runs, &self.plugin.id().name, offline, of_batch)?;
+            let samples = |record: &RunRecord| typical::of_tasks(&*journal, record);
+            self.typical = Typical::of(&runs, &self.plugin.id().name, offline, samples)?;
         }
         Ok(())
     }
@@ -177,8 +177,73 @@ impl<'a> Plan<'a> {
         }
     }
 
-    fn notes(&self) -> Vec<String> {
+    /// Describes the limits that earlier tasks would not have kept to.
+    pub(super) fn too_low(&self) -> Vec<String> {
         let mut notes = Vec::new();
+        let Some(typical) = &self.typical else { return notes };
+        let basis = typical.basis();
+        let mean = typical.tokens.mean.saturating_mul(self.items);
+        match (self.one.tokens, self.all.tokens) {
+            (Some(most), _) if most < typical.tokens.median => notes.push(format!(
+                "a task typically uses {} tokens (from {basis}), and its limit is {}: it may end without an output",
+                count(typical.tokens.median),
+                count(most)
+            )),
+            (_, Some(most)) if most < mean => notes.push(format!(
+                "{} tasks typically use {} tokens (from {basis}), and the limit on all of them together is {}",
+                count(self.items),
+                count(mean),
+                count(most)
+            )),
+            (Some(most), _) => notes.extend(self.too_many_sub_tasks(typical, most)),
+            (None, _) => {}
+        }
+        let cost = |worst: &Worst| match worst.cost {
+            Cost::AtMost(most) => Some(most),
+            Cost::Unknown | Cost::Unlimited => None,
+        };
+        let usual = typical.cost_usd.map(|cost| cost.median);
+        let all = typical.cost_of(self.items);
+        match (usual.zip(cost(&self.one)), all.zip(cost(&self.all))) {
+            (Some((usual, most)), _) if most < usual => notes.push(format!(
+                "a task typically costs {usual} (from {basis}), and its limit is {most}: it may end without an output"
+            )),
+            (_, Some((all, most))) if most < all => notes.push(format!(
+                "{} tasks typically cost {all} (from {basis}), and the limit on all of them together is {most}",
+                count(self.items)
+            )),
+            _ => {}
+        }
+        notes
+    }
+
+    /// Describes a fan-out for which a limit of `most` tokens leaves too little.
+    fn too_many_sub_tasks(&self, typical: &Typical, most: u64) -> Option<String> {
+        let FanOut {
+            plugin,
+            sub_tasks,
+            least_tokens,
+        } = typical.fan_out.as_ref()?;
+        let keep_back = self.plugin.info().keep_back();
+        let kept = match keep_back.sub_agents.contains(plugin) {
+            true => 0,
+            false => keep_back.share.of(most),
+        };
+        let (left, needed) = (most.saturating_sub(kept), sub_tasks.saturating_mul(*least_tokens));
+        (left < needed).then(|| {
+            format!(
+                "{} tasks of {plugin} used at least {} tokens each, {} together, and the limit leaves {} for sub-tasks: \
+                 some may fail",
+                count(*sub_tasks),
+                count(*least_tokens),
+                count(needed),
+                count(left)
+            )
+        })
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let mut notes = self.too_low();
         if self.typical.as_ref().is_some_and(Typical::is_tiny) {
             notes.push("it is typically over within a second: sub-agents hardly pay for work so small".to_owned());
         }

@@ -16,6 +16,7 @@ use super::terminal::{Styled, indented};
 use agenthost::PluginSource;
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
+use agenthost::limits::Percent;
 use agenthost::plugin::{Import, PluginInfo, Provenance};
 use agenthost::printable::{json as json_text, one_line};
 use agenthost::registry::asks::Asks;
@@ -90,6 +91,7 @@ fn document(plugin: &PluginInfo) -> Result<Value> {
             "from": plugin.manifest.as_ref().and_then(|manifest| manifest.sub_agents.get(&sub_agent.plugin.name)),
         })
     });
+    let kept = plugin.keep_back();
     Ok(json!({
         "format": 1,
         "id": plugin.id.to_string(),
@@ -100,6 +102,7 @@ fn document(plugin: &PluginInfo) -> Result<Value> {
         "size_bytes": plugin.size,
         "powers": plugin.powers(),
         "sub_agents": sub_agents.collect::<Vec<_>>(),
+        "keep_back": {"share": kept.share.to_string(), "for": kept.sub_agents},
         "imports": plugin.imports.iter().map(import).collect::<Vec<_>>(),
         "signature": plugin.signature(),
         "documented": plugin.interface.documented,
@@ -186,6 +189,12 @@ fn summary(plugin: &PluginInfo) -> Styled {
             None => String::new(),
         };
         row("sub-agent", &format!("{}{from}", sub_agent.plugin));
+    }
+    let kept = plugin.keep_back();
+    if kept.share > Percent::ZERO && !plugin.sub_agents.is_empty() {
+        let users = std::iter::once("its own calls").chain(kept.sub_agents.iter().map(String::as_str));
+        let users = users.collect::<Vec<_>>().join(", ");
+        row("keeps back", &format!("{} of its limits, for {users}", kept.share));
     }
     row("imports", &folded(&plugin.imports));
     row("licence", manifest.license.as_deref().unwrap_or("not stated"));

@@ -329,11 +329,10 @@ pub(super) fn usage(mut error: clap::Error) -> ExitCode {
     let text = error.render().to_string();
     let text = text.trim_start_matches("error: ");
     if wants_json() {
-        print_json_error(
-            ErrorClass::Usage.name(),
-            text.lines().next().unwrap_or_default(),
-            Some(HINT),
-        );
+        // The first paragraph: the arguments that are missing are on lines of their own.
+        let problem = text.split("\n\n").next().unwrap_or_default();
+        let problem = problem.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+        print_json_error(ErrorClass::Usage.name(), &problem, Some(HINT));
     } else {
         // clap's own last line repeats the hint in other words.
         let text = text.split("\n\nFor more information").next().unwrap_or_default();

@@ -44,6 +44,7 @@ pub(super) fn before_start(
         && let Some(estimate) = plan.estimate()
     {
         printer.say(&format!("estimate: {estimate}"));
+        plan.too_low().iter().for_each(|note| printer.note(note));
     }
     let Some((bound, why)) = start.confirm_above.and_then(|bound| Some((bound, plan.above(bound)?))) else {
         return Ok(());

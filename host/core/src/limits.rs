@@ -5,6 +5,7 @@
 //! it enforces nothing and reads no clock and no file.
 
 mod invalid;
+mod keep_back;
 pub mod ledger;
 mod owner;
 mod patch;
@@ -17,6 +18,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub use self::invalid::InvalidLimit;
+pub use self::keep_back::{KeepBack, Percent, Share};
 pub use self::owner::LimitOwner;
 pub use self::patch::{Cap, LimitsPatch};
 pub use self::spent::Spent;

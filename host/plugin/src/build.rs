@@ -159,6 +159,11 @@ fn build_for(
         dir: dir.clone(),
         problem,
     })?;
+    let kept = package.manifest.keep_back();
+    kept.map_err(|problem| BuildError::KeepBack {
+        dir: dir.clone(),
+        problem,
+    })?;
     let mut circle = above.to_vec();
     circle.push(dir.canonicalize().unwrap_or_else(|_| dir.to_owned()));
     notes.extend(deps::copy(dir, &package.manifest.sub_agents, |below| {

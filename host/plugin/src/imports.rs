@@ -60,7 +60,10 @@ impl Import {
         let (path, version) = name.split_once('@').unwrap_or((name, ""));
         let owned = || name.to_owned();
         match path {
-            "agenthost:plugin/types" | "agenthost:plugin/llm" | "agenthost:plugin/progress"
+            "agenthost:plugin/types"
+            | "agenthost:plugin/llm"
+            | "agenthost:plugin/shares"
+            | "agenthost:plugin/progress"
                 if is_release(version, "0.1.") =>
             {
                 Self::Contract(owned())
@@ -108,6 +111,7 @@ impl Import {
         match self {
             Self::Contract(_) if self.is_llm() => "may call models, within its limits".into(),
             Self::Contract(name) if name.contains("/progress@") => "may report its progress".into(),
+            Self::Contract(name) if name.contains("/shares@") => "may divide what is left among its sub-agents".into(),
             Self::Contract(_) => "shared types".into(),
             Self::Inert(name) => inert_meaning(name).into(),
             Self::Files(_) => "uses files in directories that it is granted; refused without one".into(),
@@ -181,7 +185,7 @@ fn cause(name: &str) -> (&'static str, &'static str) {
         ),
         _ => (
             "an interface that no part of this host provides",
-            "A plugin may import agenthost:plugin/{llm,progress,types} and the tasks of its declared sub-agents.",
+            "A plugin may import agenthost:plugin/{llm,progress,shares,types} and the tasks of its declared sub-agents.",
         ),
     }
 }

@@ -31,7 +31,7 @@ use serde_json::Value;
 use wit_parser::{Function, Resolve, Type, TypeDefKind, WorldItem, WorldKey};
 
 use self::types::ValueError;
-use agenthost_core::limits::LimitsPatch;
+use agenthost_core::limits::{KeepBack, LimitsPatch};
 
 pub use self::bytes::{MAX_PLUGIN_BYTES, read};
 pub use self::digest::Digest;
@@ -326,6 +326,18 @@ impl Plugin {
     pub fn suggested_limits(&self) -> LimitsPatch {
         let suggested = self.manifest.as_ref().map(Manifest::suggested);
         suggested.and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// Returns the part of its limits that the plugin keeps back from its sub-tasks. If its manifest declares none, a
+    /// plugin that calls models itself keeps back [`KeepBack::DEFAULT_SHARE`], and any other nothing.
+    pub fn keep_back(&self) -> KeepBack {
+        let declared = self.manifest.as_ref().map(Manifest::keep_back);
+        declared.and_then(Result::ok).flatten().unwrap_or_else(|| {
+            match !self.sub_agents.is_empty() && self.imports.iter().any(Import::is_llm) {
+                true => KeepBack::of_share(KeepBack::DEFAULT_SHARE),
+                false => KeepBack::default(),
+            }
+        })
     }
 
     /// The version of agenthost-sdk that the plugin was built with, if `agenthost build` recorded it.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use agenthost_core::limits::LimitsPatch;
+use agenthost_core::limits::{KeepBack, LimitsPatch};
 
 /// The embedded manifest. Unknown fields are ignored, so that newer plugins can be inspected.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -34,6 +34,9 @@ pub struct Manifest {
     /// Limits that the author suggests, in the manifest's own syntax.
     #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
     pub limits: serde_json::Map<String, serde_json::Value>,
+    /// The part of its limits that the plugin keeps back from its sub-tasks, in the manifest's own syntax.
+    #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
+    pub keep_back: serde_json::Map<String, serde_json::Value>,
     /// The model names that the plugin may ask for. If the author lists them, the plugin may use no others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub models: Option<BTreeSet<String>>,
@@ -75,6 +78,47 @@ impl Manifest {
                 })?;
         }
         Ok(limits)
+    }
+
+    /// Parses the part that the plugin keeps back from its sub-tasks; `None` if the author does not declare one.
+    ///
+    /// ```
+    /// use agenthost_plugin::Manifest;
+    ///
+    /// let manifest = r#"{"format": 1, "keep-back": {"share": "30%", "for": ["demo:compare"]},
+    ///     "sub-agents": {"demo:compare": {"path": "../compare"}}}"#;
+    /// let manifest: Manifest = serde_json::from_str(manifest)?;
+    /// let keep_back = manifest.keep_back()?.ok_or("it declares one")?;
+    /// assert_eq!((keep_back.share.to_string().as_str(), keep_back.sub_agents.len()), ("30%", 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns the reason if a key or a value is invalid, or if a name is not one of the sub-agents.
+    pub fn keep_back(&self) -> Result<Option<KeepBack>, String> {
+        if self.keep_back.is_empty() {
+            return Ok(None);
+        }
+        let mut keep_back = KeepBack::of_share(KeepBack::DEFAULT_SHARE);
+        for (key, value) in &self.keep_back {
+            match key.as_str() {
+                "share" => {
+                    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                    keep_back.share = text.parse().map_err(|why| format!("`share`: {why}"))?;
+                }
+                "for" => {
+                    let names: BTreeSet<String> = serde_json::from_value(value.clone())
+                        .map_err(|_| "`for` is not a list of sub-agents; write for = [\"demo:compare\"]".to_owned())?;
+                    if let Some(name) = names.iter().find(|name| !self.sub_agents.contains_key(*name)) {
+                        return Err(format!("`for`: the plugin declares no sub-agent `{name}`"));
+                    }
+                    keep_back.sub_agents = names;
+                }
+                unknown => return Err(format!("unknown key `{unknown}`; it has `share` and `for`")),
+            }
+        }
+        Ok(Some(keep_back))
     }
 
     /// Parses the embedded JSON.

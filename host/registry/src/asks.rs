@@ -51,7 +51,10 @@ impl Asks {
         let reaches = |import: &&Import| match import {
             Import::Types(_) | Import::Inert(_) | Import::SubAgent(_) => false,
             // Types of the contract, which have no functions to call.
-            Import::Contract(name) => !name.starts_with("agenthost:plugin/types@"),
+            // These two give a plugin nothing.
+            Import::Contract(name) => !["types", "shares"]
+                .iter()
+                .any(|harmless| name.starts_with(&format!("agenthost:plugin/{harmless}@"))),
             Import::Files(_) | Import::Refused(_) => true,
         };
         let manifest = plugin.manifest.as_ref();

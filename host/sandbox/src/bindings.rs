@@ -8,6 +8,7 @@ wasmtime::component::bindgen!({
     imports: {
         "agenthost:plugin/llm.complete": async | store | trappable,
         "agenthost:plugin/llm.remaining": store | trappable,
+        "agenthost:plugin/shares.spend-from": trappable,
         "agenthost:plugin/progress.report": trappable,
     },
 });

@@ -13,7 +13,7 @@ use super::files::OpenDir;
 use super::memory::{KeptMemory, RunMemory};
 use super::turns::TurnOrder;
 use super::wasi::Log;
-use agenthost_core::limits::LimitKind;
+use agenthost_core::limits::{LimitKind, Share};
 use agenthost_core::llm::{Allowance, Ask, CallResult};
 
 /// The functions of the task that a running guest can use.
@@ -23,6 +23,9 @@ pub trait Capabilities: Send + Sync + 'static {
 
     /// Returns the remaining part of the task's limits; `fuel` is the amount that the guest has left.
     fn remaining(&self, fuel: u64) -> Allowance;
+
+    /// Sets the shares, one within the other, from which the sub-tasks spend that start from now on.
+    fn spend_from(&self, shares: Vec<Share>);
 
     /// Starts the sub-agent behind an import. The future runs independently and returns the value of the sub-task's
     /// `run`, or the reason why no value can be returned. Dropping the future cancels the sub-task.

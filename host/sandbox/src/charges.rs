@@ -22,6 +22,8 @@ pub(super) mod price {
     pub(crate) const RANDOM_BYTE: u64 = 5;
     /// A handle that is looked up and polled.
     pub(crate) const POLLABLE: u64 = 1_000;
+    /// A choice of shares: a lock and a list.
+    pub(crate) const SHARES: u64 = 1_000;
     /// A progress report: an event for each watcher.
     pub(crate) const PROGRESS: u64 = 10_000;
     /// A call of `remaining`: reads the accounts and writes a journal entry.

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use wasmtime::component::{Access, Accessor, HasData, Linker};
 use wasmtime::{AsContext, Engine};
 
-use super::bindings::agenthost::plugin::{llm as wit, progress, types};
+use super::bindings::agenthost::plugin::{llm as wit, progress, shares, types};
 use super::call::Input;
 use super::charges::{cost_of, price};
 use super::hostcalls::charge;
 use super::store::StoreData;
 use agenthost_core::failpoint;
-use agenthost_core::limits::LimitKind;
+use agenthost_core::limits::{LimitKind, Share};
 use agenthost_core::llm::{Ask, CallError, Message, Part, Reply, Role, Stop};
 
 /// The bytes charged for a message, a part or an option besides its texts: the fields around them.
@@ -28,6 +28,7 @@ pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<StoreData>> {
     super::wasi::add_to_linker(&mut linker)?;
     types::add_to_linker::<StoreData, Contract>(&mut linker, |state| state)?;
     wit::add_to_linker::<StoreData, Contract>(&mut linker, |state| state)?;
+    shares::add_to_linker::<StoreData, Contract>(&mut linker, |state| state)?;
     progress::add_to_linker::<StoreData, Contract>(&mut linker, |state| state)?;
     Ok(linker)
 }
@@ -117,6 +118,22 @@ impl wit::HostWithStore<StoreData> for Contract {
             fuel: left.fuel,
             time_ms: left.time_ms,
         })
+    }
+}
+
+impl shares::Host for StoreData {
+    fn spend_from(&mut self, shares: Vec<shares::Share>) -> wasmtime::Result<()> {
+        self.charges.add(price::SHARES);
+        self.charges.bytes(size_of_val(shares.as_slice()) as u64);
+        let share = |share: shares::Share| Share {
+            group: share.group,
+            keep_back: share.keep_back,
+            parts: share.parts,
+            part: share.part,
+            least_tokens: share.least_tokens,
+        };
+        self.capabilities.spend_from(shares.into_iter().map(share).collect());
+        Ok(())
     }
 }
 

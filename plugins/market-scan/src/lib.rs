@@ -10,6 +10,9 @@ agenthost_sdk::plugin!();
 /// sandboxes.
 const MAX_CONCURRENT: usize = 8;
 
+/// The tokens with which a report is of use: for its summary, and for each question.
+const LEAST_TOKENS: (u64, u64) = (600, 200);
+
 async fn run(market: Market) -> Result<Comparison, Failure> {
     let branches = market.companies.iter().map(|company| {
         let topic = competitor::Topic {
@@ -18,7 +21,13 @@ async fn run(market: Market) -> Result<Comparison, Failure> {
         };
         branch(company, competitor::run(topic))
     });
-    let (done, failed) = join::split(join::settled(branches).max_concurrent(MAX_CONCURRENT).await);
+    let least = LEAST_TOKENS.0 + LEAST_TOKENS.1 * market.questions.len().max(1) as u64;
+    let results = join::settled(branches)
+        .max_concurrent(MAX_CONCURRENT)
+        .split_equally()
+        .least_tokens(least)
+        .await;
+    let (done, failed) = join::split(results);
     if done.is_empty() {
         let first = failed.into_iter().next();
         return Err(first.map_or(Failure::failed("no companies to compare"), Failure::from));
@@ -88,6 +97,16 @@ mod tests {
             (MAX_CONCURRENT, Duration::from_secs(3))
         );
         assert_eq!(host.inputs(compare::run)[0].questions, ["What does it cost?"]);
+        let shares = host.shares(competitor::run);
+        assert_eq!(
+            (shares[19][0].part, shares[19][0].parts, shares[19][0].least_tokens),
+            (19, 20, 800),
+            "no company spends what another needs"
+        );
+        assert!(
+            host.shares(compare::run)[0].is_empty(),
+            "the comparison has all that is left"
+        );
     }
 
     #[test]

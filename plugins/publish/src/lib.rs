@@ -38,6 +38,7 @@ async fn check(document: &Document) -> Objections {
         branch("brand-voice", brand_voice::run(document.clone())),
         branch("security-review", security_review::run(document.clone())),
     ])
+    .split_equally()
     .await;
     let checks = [Check::Facts, Check::Voice, Check::Security];
     merge(checks.into_iter().zip(results.into_iter().map(|branch| branch.value)))

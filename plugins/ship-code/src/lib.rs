@@ -86,6 +86,7 @@ async fn ask(job: &Job, failure: &Failure) -> Opinions {
             diagnose::run(setback.clone()).await.map(Opinion::Diagnosis)
         }),
     ])
+    .split_equally()
     .await;
     let mut opinions = Opinions {
         simplification: None,

@@ -290,6 +290,10 @@ fn answer_natively(items: &mut [syn::Item], import: &Import, own: bool) {
         return #answer;
     };
     found.block.stmts.insert(0, answer);
+    if !own {
+        let before = syn::parse_quote!(::agenthost_sdk::__rt::before_sub_task(););
+        found.block.stmts.insert(0, before);
+    }
 }
 
 /// The function of the same name in the SDK.

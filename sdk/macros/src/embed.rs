@@ -67,6 +67,7 @@ fn manifest(path: &Path) -> Result<Value> {
         "license": field("LICENSE"),
         "repository": field("REPOSITORY"),
         "limits": own.limits,
+        "keep-back": own.keep_back,
         "models": own.models,
         "sub-agents": own.sub_agents,
     }))
@@ -75,6 +76,7 @@ fn manifest(path: &Path) -> Result<Value> {
 /// The contents of `[package.metadata.agenthost]`.
 struct Metadata {
     limits: Value,
+    keep_back: Value,
     /// Null if the author does not list the models.
     models: Value,
     sub_agents: Value,
@@ -87,12 +89,13 @@ fn metadata(text: &str) -> Result<Metadata> {
         .try_fold(&cargo, |table, key| table.get(*key).and_then(toml::Value::as_table));
     let mut own = Metadata {
         limits: json!({}),
+        keep_back: json!({}),
         models: Value::Null,
         sub_agents: json!({}),
     };
     for (key, value) in table.into_iter().flatten() {
         match key.as_str() {
-            "limits" | "sub-agents" => ensure!(
+            "limits" | "keep-back" | "sub-agents" => ensure!(
                 value.is_table(),
                 "`{key}` in [package.metadata.agenthost] is not a table"
             ),
@@ -103,12 +106,13 @@ fn metadata(text: &str) -> Result<Metadata> {
                 "`models` in [package.metadata.agenthost] is not a list of model names\nhint: models = [\"fast\"]"
             ),
             _ => bail!(
-                "unknown key `{key}` in [package.metadata.agenthost]\nhint: it has `limits`, `models` and `sub-agents`"
+                "unknown key `{key}` in [package.metadata.agenthost]\nhint: it has `keep-back`, `limits`, `models` and `sub-agents`"
             ),
         }
         let value = serde_json::to_value(value)?;
         match key.as_str() {
             "limits" => own.limits = value,
+            "keep-back" => own.keep_back = value,
             "models" => own.models = value,
             _ => own.sub_agents = value,
         }

@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::labeled::Labeled;
+use super::shares::Group;
 
 /// A call that has not started, and the name for its result. Created by [`branch`].
 #[must_use = "a branch does nothing until a policy runs it"]
@@ -72,6 +73,8 @@ pub(super) struct Branches<'a, T, E> {
     /// The number of calls that were given.
     total: usize,
     max_concurrent: usize,
+    /// The shares from which the sub-tasks of the calls spend; all that is left if there are none.
+    group: Option<Group>,
     waiting: VecDeque<Branch<'a, T, E>>,
     /// With their index, in its order.
     running: Vec<(usize, Branch<'a, T, E>)>,
@@ -83,6 +86,7 @@ impl<'a, T, E> Branches<'a, T, E> {
         Branches {
             total: waiting.len(),
             max_concurrent: usize::MAX,
+            group: None,
             waiting,
             running: Vec::new(),
         }
@@ -91,6 +95,20 @@ impl<'a, T, E> Branches<'a, T, E> {
     /// At least one: with none at once, nothing would ever end.
     pub(super) fn max_concurrent(&mut self, most: usize) {
         self.max_concurrent = most.max(1);
+    }
+
+    /// Gives each call an equal share of what is left for sub-tasks.
+    pub(super) fn split_equally(&mut self) {
+        let parts = u32::try_from(self.total).unwrap_or(u32::MAX);
+        self.group.get_or_insert_with(Group::new).parts = parts;
+    }
+
+    pub(super) fn least_tokens(&mut self, tokens: u64) {
+        self.group.get_or_insert_with(Group::new).least_tokens = tokens;
+    }
+
+    pub(super) fn keep_back(&mut self, percent: u8) {
+        self.group.get_or_insert_with(Group::new).keep_back = percent;
     }
 
     pub(super) fn total(&self) -> usize {
@@ -111,7 +129,7 @@ impl<'a, T, E> Branches<'a, T, E> {
     ) -> Poll<Option<B>> {
         let mut place = 0;
         loop {
-            let Some((_, branch)) = self.running.get_mut(place) else {
+            let Some((index, branch)) = self.running.get_mut(place) else {
                 // The end of the list: the next one starts if there is room.
                 let index = self.total - self.waiting.len();
                 if self.running.len() < self.max_concurrent
@@ -122,7 +140,10 @@ impl<'a, T, E> Branches<'a, T, E> {
                 }
                 break;
             };
-            let Poll::Ready(value) = branch.call.as_mut().poll(cx) else {
+            let chosen = self.group.as_ref().map(|group| group.choose(*index));
+            let polled = branch.call.as_mut().poll(cx);
+            drop(chosen);
+            let Poll::Ready(value) = polled else {
                 place += 1;
                 continue;
             };

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use super::bounds::bounds;
 use super::branches::{Branch, Branches};
 use super::labeled::{Labeled, in_place};
 
@@ -73,31 +74,8 @@ pub struct Settled<'a, T, E> {
     done: Vec<Labeled<Result<T, E>>>,
 }
 
-impl<T, E> All<'_, T, E> {
-    /// Sets the maximum number of calls that run at once; at least one runs.
-    ///
-    /// ```
-    /// use agenthost_sdk::join::{self, branch};
-    /// # let main = async {
-    /// let lengths = ["one", "three"].map(|word| branch(word, async move { Ok::<_, &str>(word.len()) }));
-    /// let done = join::all(lengths).max_concurrent(1).await.unwrap(); // one after the other
-    /// assert_eq!((done[0].value, done[1].value), (3, 5));
-    /// # };
-    /// # futures_util::FutureExt::now_or_never(main).unwrap();
-    /// ```
-    pub fn max_concurrent(mut self, most: usize) -> Self {
-        self.branches.max_concurrent(most);
-        self
-    }
-}
-
-impl<T, E> Settled<'_, T, E> {
-    /// Sets the maximum number of calls that run at once; at least one runs.
-    pub fn max_concurrent(mut self, most: usize) -> Self {
-        self.branches.max_concurrent(most);
-        self
-    }
-}
+bounds!(All, branches);
+bounds!(Settled, branches);
 
 // The calls are boxed, and what they gave is never pinned.
 impl<T, E> Unpin for All<'_, T, E> {}

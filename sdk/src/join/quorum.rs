@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use super::bounds::bounds;
 use super::branches::{Branch, Branches};
 use super::labeled::{Labeled, in_place, list};
 use crate::Failure;
@@ -54,6 +55,19 @@ pub fn quorum<'a, T, E>(wanted: usize, branches: impl IntoIterator<Item = Branch
 ///
 /// let done = join::first([branch("a", async { Err("crashed") }), branch("b", async { Ok("here") })]).await?;
 /// assert_eq!((done.name.as_str(), done.value), ("b", "here"));
+/// # Ok::<(), join::Unreached<&str, &str>>(())
+/// # };
+/// # futures_util::FutureExt::now_or_never(main).unwrap().unwrap();
+/// ```
+///
+/// With `max_concurrent(1)`, the calls are a list of fallbacks:
+///
+/// ```
+/// use agenthost_sdk::join::{self, branch};
+/// # let main = async {
+/// let fallbacks = [branch("small", async { Err("too hard") }), branch("large", async { Ok("done") })];
+/// let done = join::first(fallbacks).max_concurrent(1).await?;
+/// assert_eq!(done.name, "large");
 /// # Ok::<(), join::Unreached<&str, &str>>(())
 /// # };
 /// # futures_util::FutureExt::now_or_never(main).unwrap().unwrap();
@@ -127,32 +141,8 @@ pub struct Quorum<'a, T, E> {
 #[must_use = "nothing is started until it is awaited"]
 pub struct First<'a, T, E>(Quorum<'a, T, E>);
 
-impl<T, E> Quorum<'_, T, E> {
-    /// Sets the maximum number of calls that run at once; at least one runs.
-    pub fn max_concurrent(mut self, most: usize) -> Self {
-        self.branches.max_concurrent(most);
-        self
-    }
-}
-
-impl<T, E> First<'_, T, E> {
-    /// Sets the maximum number of calls that run at once; at least one runs. With 1, the calls are a list of fallbacks.
-    ///
-    /// ```
-    /// use agenthost_sdk::join::{self, branch};
-    /// # let main = async {
-    /// let fallbacks = [branch("small", async { Err("too hard") }), branch("large", async { Ok("done") })];
-    /// let done = join::first(fallbacks).max_concurrent(1).await?;
-    /// assert_eq!(done.name, "large");
-    /// # Ok::<(), join::Unreached<&str, &str>>(())
-    /// # };
-    /// # futures_util::FutureExt::now_or_never(main).unwrap().unwrap();
-    /// ```
-    pub fn max_concurrent(mut self, most: usize) -> Self {
-        self.0.branches.max_concurrent(most);
-        self
-    }
-}
+bounds!(Quorum, branches);
+bounds!(First, 0.branches);
 
 type Decision<T, E> = Result<Vec<Labeled<T>>, Unreached<T, E>>;
 

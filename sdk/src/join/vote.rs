@@ -10,6 +10,7 @@ use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use super::bounds::bounds;
 use super::branches::{Branch, Branches};
 use super::labeled::{Labeled, in_place, list};
 use crate::Failure;
@@ -151,13 +152,9 @@ impl<'a, T, E> Vote<'a, T, E> {
             ballot,
         }
     }
-
-    /// Sets the maximum number of calls that run at once; at least one runs.
-    pub fn max_concurrent(mut self, most: usize) -> Self {
-        self.branches.max_concurrent(most);
-        self
-    }
 }
+
+bounds!(Vote, branches);
 
 type Same<'a, T> = Box<dyn Fn(&T, &T) -> bool + 'a>;
 

@@ -15,6 +15,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use super::{Reply, SubAgent};
+use crate::bindings::agenthost::plugin::shares::Share;
 use crate::llm::{self, Allowance, Request};
 
 type Task<T> = Pin<Box<dyn Future<Output = T>>>;
@@ -52,11 +53,20 @@ struct Model {
 #[derive(Default)]
 struct Seen {
     requests: Vec<Request>,
-    inputs: Vec<(TypeId, Box<dyn Any>)>,
+    started: Vec<SubTask>,
+    /// The shares from which the next sub-task spends.
+    shares: Vec<Share>,
     progress: Vec<Progress>,
     cancelled: Vec<String>,
     running: usize,
     most_concurrent: usize,
+}
+
+/// A sub-task that was started.
+struct SubTask {
+    key: TypeId,
+    input: Box<dyn Any>,
+    shares: Vec<Share>,
 }
 
 #[derive(Default)]
@@ -256,7 +266,14 @@ impl World {
 
     #[expect(clippy::panic, reason = "fails the test, which has to say what the sub-agent does")]
     fn task<I: Clone + 'static>(&self, key: TypeId, plugin: &str, input: I) -> Task<Box<dyn Any>> {
-        self.seen.borrow_mut().inputs.push((key, Box::new(input.clone())));
+        let mut seen = self.seen.borrow_mut();
+        let shares = seen.shares.clone();
+        seen.started.push(SubTask {
+            key,
+            input: Box::new(input.clone()),
+            shares,
+        });
+        drop(seen);
         // Not borrowed meanwhile, as above.
         let Some(mut task) = self.sub_agents.borrow_mut().remove(&key) else {
             panic!(
@@ -291,8 +308,19 @@ impl World {
     pub(super) fn inputs<F: SubAgent<Kind>, Kind>(&self, run: &F) -> Vec<F::Input> {
         let key = key(run);
         let seen = self.seen.borrow();
-        let inputs = seen.inputs.iter().filter(|(of, _)| *of == key);
-        inputs.filter_map(|(_, input)| input.downcast_ref().cloned()).collect()
+        let started = seen.started.iter().filter(|task| task.key == key);
+        started.filter_map(|task| task.input.downcast_ref().cloned()).collect()
+    }
+
+    pub(crate) fn spend_from(&self, shares: &[Share]) {
+        self.seen.borrow_mut().shares = shares.to_vec();
+    }
+
+    pub(super) fn shares<F: SubAgent<Kind>, Kind>(&self, run: &F) -> Vec<Vec<Share>> {
+        let key = key(run);
+        let seen = self.seen.borrow();
+        let started = seen.started.iter().filter(|task| task.key == key);
+        started.map(|task| task.shares.clone()).collect()
     }
 
     pub(super) fn progress(&self) -> Vec<Progress> {

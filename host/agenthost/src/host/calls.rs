@@ -19,12 +19,13 @@ use super::attempts::{Call, SpentBefore};
 use super::call_context::CallContext;
 use super::estimate::InputSize;
 use super::record::{PaidReply, PastCall, Recorded, SubTaskReplay};
+use super::shares::Shares;
 use super::{LoadedPlugin, SubAgent};
 use crate::telemetry;
 use agenthost_config::ModelRef;
 use agenthost_core::failpoint;
-use agenthost_core::limits::LimitKind;
-use agenthost_core::limits::ledger::{Exhausted, Used};
+use agenthost_core::limits::ledger::{Account, Exhausted, Used};
+use agenthost_core::limits::{LimitKind, Share};
 use agenthost_core::llm::{Allowance, Ask, CallError, CallResult, Reply, Request};
 use agenthost_core::run::{Abandoned, Event, ModelReport};
 use agenthost_core::task::{Failure, FailureClass, Outcome, TaskId};
@@ -42,6 +43,8 @@ pub(super) struct TaskContext {
     pub(super) cancel: CancellationToken,
     /// The deepest level at which a task below this one may run.
     pub(super) deepest: u32,
+    /// The accounts from which its sub-tasks spend.
+    pub(super) shares: Shares,
     /// Sub-tasks started so far.
     pub(super) children: AtomicU32,
     pub(super) plugin: String,
@@ -56,6 +59,7 @@ pub(super) trait SubTasks: Send + Sync {
         self: Arc<Self>,
         parent: &'a TaskContext,
         id: TaskId,
+        account: Account,
         sub_agent: &'a SubAgent,
         input: Input,
     ) -> BoxFuture<'a, (Outcome, Option<Returned>)>;
@@ -103,13 +107,17 @@ impl Capabilities for TaskHandle {
         self.0.call.log.remaining(|| self.0.left(fuel))
     }
 
+    fn spend_from(&self, shares: Vec<Share>) {
+        self.0.shares.spend_from(shares);
+    }
+
     fn start(&self, ordinal: u64, import: &str, input: Input) -> BoxFuture<'static, Result<Returned, String>> {
         failpoint!("call.start");
         // The id and the permission of the sub-task are taken now, in the order of the guest's calls, which a replay
         // repeats.
         let id = self.0.call.task.child(self.0.children.fetch_add(1, Ordering::Relaxed));
         let begins = self.0.call.log.starts(ordinal, &id);
-        let allowed = self.0.allow(&id);
+        let allowed = self.0.allow(&id).map(|()| self.0.account_of(import));
         let calls = Arc::clone(&self.0);
         let import = import.to_owned();
         match begins {
@@ -117,7 +125,9 @@ impl Capabilities for TaskHandle {
             SubTaskReplay::Again => {
                 // The sub-task ends where it ended in the record, whatever its parent does.
                 let run = Arc::clone(&self.0.run);
-                let ended = run.keep(async move { calls.start(ordinal, id, Ok(()), &import, input).await }.boxed());
+                let account = calls.account_of(&import);
+                let ended =
+                    run.keep(async move { calls.start(ordinal, id, Ok(account), &import, input).await }.boxed());
                 let lost = || Err("the host failed while it ran the sub-task".to_owned());
                 async move { ended.await.unwrap_or_else(|_| lost()) }.boxed()
             }
@@ -215,12 +225,19 @@ impl TaskContext {
         self.call.account.start_task().map_err(full)
     }
 
+    /// Returns the account from which a sub-task of the agent behind `import` spends that starts now.
+    fn account_of(&self, import: &str) -> Account {
+        let sub_agent = self.loaded.sub_agents.get(import);
+        self.shares
+            .account(sub_agent.map_or("", |sub_agent| &sub_agent.plugin.id().name))
+    }
+
     /// Runs a sub-task to its end if it is allowed, and converts its outcome to the type that the caller expects.
     async fn start(
         &self,
         ordinal: u64,
         id: TaskId,
-        allowed: Result<(), Failure>,
+        allowed: Result<Account, Failure>,
         import: &str,
         input: Input,
     ) -> Result<Returned, String> {
@@ -231,8 +248,9 @@ impl TaskContext {
         failpoint!(await "call.started");
         let failure = match allowed {
             Err(refused) => refused,
-            Ok(()) => {
-                let (outcome, returned) = Arc::clone(&self.run).sub_task(self, id.clone(), sub_agent, input).await;
+            Ok(account) => {
+                let sub_task = Arc::clone(&self.run).sub_task(self, id.clone(), account, sub_agent, input);
+                let (outcome, returned) = sub_task.await;
                 failpoint!(await "collect.sub-task");
                 self.call.log.came_out(ordinal, &id, &outcome);
                 match (outcome, returned) {

@@ -20,6 +20,7 @@ use super::calls::{Started, SubTasks, TaskContext, TaskHandle};
 use super::events::EventLog;
 use super::fault::{LOST, caught};
 use super::record::{Recorder, Settled, TaskLog};
+use super::shares::Shares;
 use super::{Host, LoadedPlugin, SubAgent};
 use crate::error::LoadError;
 use agenthost_config::{DirGrant, DirQuota};
@@ -269,6 +270,7 @@ impl RunState {
             plugin: plugin.info.id.to_string(),
         });
         let calls = Arc::new(TaskContext {
+            shares: Shares::new(&account, id.to_string(), plugin.info.keep_back()),
             call: CallContext {
                 host: Arc::clone(&self.host.inner),
                 task: id.clone(),
@@ -493,6 +495,7 @@ impl SubTasks for RunState {
         self: Arc<Self>,
         parent: &'a TaskContext,
         id: TaskId,
+        account: Account,
         sub_agent: &'a SubAgent,
         input: Input,
     ) -> BoxFuture<'a, (Outcome, Option<Returned>)> {
@@ -511,11 +514,7 @@ impl SubTasks for RunState {
             let _cancelled_with_us = (!replay).then(|| cancel.clone().drop_guard());
             let task = NewTask {
                 plugin: Arc::clone(&sub_agent.plugin.loaded),
-                account: parent
-                    .call
-                    .account
-                    .child(&limits)
-                    .named(LimitOwner::Task(id.to_string())),
+                account: account.child(&limits).named(LimitOwner::Task(id.to_string())),
                 deadline: [own_deadline, parent.call.deadline].into_iter().flatten().min(),
                 deepest: limits
                     .depth

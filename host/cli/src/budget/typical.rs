@@ -12,8 +12,8 @@ use agenthost::task::Outcome;
 
 /// The most runs and batches that are measured, the latest first.
 const RUNS: usize = 20;
-/// The most records of tasks that are read of one batch.
-const OF_BATCH: usize = 500;
+/// The most records of tasks that are read of one run or batch.
+const MOST_TASKS: usize = 500;
 /// A run that is shorter than this is over before a person would wait for it.
 const TINY_MS: u64 = 1_000;
 
@@ -41,6 +41,19 @@ pub(super) struct Typical {
     pub(super) wall_ms: Spread<u64>,
     /// The part of each model in the average.
     pub(super) models: Vec<TypicalModel>,
+    /// The widest fan-out; `None` if there are no sub-tasks.
+    pub(super) fan_out: Option<FanOut>,
+}
+
+/// The direct sub-tasks of one plugin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct FanOut {
+    /// The plugin, without its version.
+    pub(super) plugin: String,
+    /// The median of their number in a task.
+    pub(super) sub_tasks: u64,
+    /// The fewest tokens with which one of them had an output.
+    pub(super) least_tokens: u64,
 }
 
 /// The average use of one model by a task.
@@ -59,16 +72,24 @@ pub(super) struct Sample {
     tokens: u64,
     cost: Option<Usd>,
     wall_ms: u64,
+    sub_tasks: Vec<SubTask>,
+}
+
+/// The use of one direct sub-task that had an output.
+#[derive(Debug, Clone, PartialEq)]
+struct SubTask {
+    plugin: String,
+    tokens: u64,
 }
 
 impl Typical {
     /// Measures the runs and batches of the plugin `name` (without its version) among `runs`, the latest first. Those
-    /// with offline replies count only if `offline`, and the others only if not. `of_batch` reads the tasks of a batch.
+    /// with offline replies count only if `offline`, and the others only if not. `samples_of` reads the tasks of a run.
     pub(super) fn of(
         runs: &[Run<'_>],
         name: &str,
         offline: bool,
-        of_batch: impl Fn(&RunRecord) -> Result<Vec<Sample>>,
+        samples_of: impl Fn(&RunRecord) -> Result<Vec<Sample>>,
     ) -> Result<Option<Self>> {
         let is_it = |plugin: &str| plugin.split('@').next() == Some(name);
         let (mut count, mut samples) = (0, Vec::new());
@@ -79,9 +100,14 @@ impl Typical {
                 continue;
             }
             let found = match run.record.kind {
-                RunKind::Batch => of_batch(run.record)?,
-                _ if run.state == RunProgress::Ended(RunStatus::Done) => of_run(run).into_iter().collect(),
-                _ => Vec::new(),
+                RunKind::Batch => samples_of(run.record)?,
+                _ if run.state != RunProgress::Ended(RunStatus::Done) => Vec::new(),
+                // Most runs have no sub-tasks to measure.
+                _ if summary.counts.tasks <= 1 => of_run(run).into_iter().collect(),
+                _ => match samples_of(run.record)? {
+                    none if none.is_empty() => of_run(run).into_iter().collect(),
+                    samples => samples,
+                },
             };
             if found.is_empty() {
                 continue;
@@ -117,6 +143,7 @@ impl Typical {
             cost_usd,
             wall_ms,
             models: shares(&models, tokens.mean, cost_usd.map(|cost| cost.mean)),
+            fan_out: fan_out(&samples),
         }))
     }
 
@@ -176,32 +203,40 @@ fn of_run(run: &Run<'_>) -> Option<Sample> {
         tokens: used.tokens(),
         cost: used.cost_usd,
         wall_ms: run.wall_ms?,
+        sub_tasks: Vec::new(),
     })
 }
 
-/// Reads the tasks of a batch that have an output, each with all tasks below it.
-pub(super) fn of_batch(journal: &dyn JournalStore, record: &RunRecord) -> Result<Vec<Sample>> {
-    let tasks = journal.tasks(&record.id, "", None, OF_BATCH)?;
-    let is_complete = tasks.len() < OF_BATCH;
-    Ok(samples(&tasks, is_complete))
+/// Reads the tasks of a run, or the items of a batch, that have an output, each with all tasks below it.
+pub(super) fn of_tasks(journal: &dyn JournalStore, record: &RunRecord) -> Result<Vec<Sample>> {
+    let tasks = journal.tasks(&record.id, "", None, MOST_TASKS)?;
+    let is_complete = tasks.len() < MOST_TASKS;
+    Ok(samples(&tasks, is_complete, usize::from(record.kind == RunKind::Batch)))
 }
 
-/// Adds up tasks in the order of the tree. If the list is not complete, the last item may lack tasks, and is left out.
-fn samples(tasks: &[TaskRecord], is_complete: bool) -> Vec<Sample> {
-    /// The item that a task belongs to: `root/7` of `root/7/0`.
-    fn item(id: &str) -> &str {
-        match id.match_indices('/').nth(1) {
-            Some((end, _)) => id.get(..end).unwrap_or(id),
-            None => id,
-        }
+/// Returns the beginning of a task's id that has `depth` levels below the root: `root/7` of `root/7/0` for 1.
+fn ancestor(id: &str, depth: usize) -> &str {
+    match id.match_indices('/').nth(depth) {
+        Some((end, _)) => id.get(..end).unwrap_or(id),
+        None => id,
     }
-    let items: Vec<&[TaskRecord]> = tasks.chunk_by(|one, next| item(&one.id) == item(&next.id)).collect();
+}
+
+/// Adds up tasks in the order of the tree; the measured ones are `depth` levels below the root. If the list is not
+/// complete, the last of these may lack tasks, and is left out.
+fn samples(tasks: &[TaskRecord], is_complete: bool, depth: usize) -> Vec<Sample> {
+    let same = |one: &TaskRecord, next: &TaskRecord| ancestor(&one.id, depth) == ancestor(&next.id, depth);
+    let items: Vec<&[TaskRecord]> = tasks.chunk_by(same).collect();
     let whole = items.len() - usize::from(!is_complete && !items.is_empty());
-    items.iter().take(whole).filter_map(|tasks| sample(tasks)).collect()
+    items
+        .iter()
+        .take(whole)
+        .filter_map(|tasks| sample(tasks, depth))
+        .collect()
 }
 
 /// Adds up one task of an item and those below it; `None` if it has no output.
-fn sample(tasks: &[TaskRecord]) -> Option<Sample> {
+fn sample(tasks: &[TaskRecord], depth: usize) -> Option<Sample> {
     let end = tasks.first()?.end.as_ref()?;
     if matches!(end.report.outcome, Some(Outcome::Failure(_))) {
         return None;
@@ -210,10 +245,40 @@ fn sample(tasks: &[TaskRecord]) -> Option<Sample> {
     for task in tasks {
         used.add(&Used::of(&task.end.as_ref()?.report.spent));
     }
+    let below = tasks
+        .get(1..)?
+        .chunk_by(|one, next| ancestor(&one.id, depth + 1) == ancestor(&next.id, depth + 1));
+    let sub_tasks = below.filter_map(|tasks| {
+        let (plugin, _) = tasks.first()?.plugin.split_once('@')?;
+        let tokens = sample(tasks, depth + 1)?.tokens;
+        let plugin = plugin.to_owned();
+        Some(SubTask { plugin, tokens })
+    });
     Some(Sample {
         tokens: used.tokens(),
         cost: used.cost_usd,
         wall_ms: u64::try_from(end.report.spent.wall.as_millis()).unwrap_or(u64::MAX),
+        sub_tasks: sub_tasks.collect(),
+    })
+}
+
+/// Finds the plugin with the most direct sub-tasks.
+fn fan_out(samples: &[Sample]) -> Option<FanOut> {
+    let mut of = BTreeMap::<&str, (u64, u64)>::new();
+    for task in samples.iter().flat_map(|sample| &sample.sub_tasks) {
+        let (count, least) = of.entry(&task.plugin).or_insert((0, u64::MAX));
+        *count += 1;
+        *least = task.tokens.min(*least);
+    }
+    let (plugin, (_, least_tokens)) = of.into_iter().max_by_key(|(_, (count, _))| *count)?;
+    let counts = samples.iter().map(|sample| {
+        let same = sample.sub_tasks.iter().filter(|task| task.plugin == plugin);
+        same.count() as u64
+    });
+    Some(FanOut {
+        plugin: plugin.to_owned(),
+        sub_tasks: spread(counts.collect())?.median,
+        least_tokens,
     })
 }
 
@@ -308,7 +373,7 @@ mod tests {
             testing::task("root/3", 0, None, None),
         ];
         let run = Run::new(&record, 0, |_| true);
-        let typical = Typical::of(&[run], "demo:scan", false, |_| Ok(samples(&tasks, true)))
+        let typical = Typical::of(&[run], "demo:scan", false, |_| Ok(samples(&tasks, true, 1)))
             .unwrap()
             .unwrap();
         assert_eq!((typical.runs, typical.tasks), (1, 2));
@@ -320,8 +385,31 @@ mod tests {
         assert_eq!(typical.cost_of(1_000).unwrap().to_string(), "$1.50");
         assert_eq!(typical.wall_ms.p90, 600);
         assert_eq!(typical.basis(), "2 tasks of the last run");
-        assert_eq!(samples(&tasks[..2], false), [], "an item that may lack tasks");
-        assert_eq!(samples(&[], false), []);
+        assert_eq!(samples(&tasks[..2], false, 1), [], "an item that may lack tasks");
+        assert_eq!(samples(&[], false, 1), []);
+    }
+
+    #[test]
+    fn a_fan_out_has_the_plugin_with_the_most_sub_tasks() {
+        let mut tasks = vec![testing::task("root", 0, Some(400), None)];
+        for n in 0..4 {
+            let failed = (n == 3).then_some(FailureClass::Failed);
+            tasks.push(testing::task(&format!("root/{n}"), 0, Some(300), failed));
+        }
+        tasks.push(testing::task("root/1/0", 0, Some(300), None));
+        tasks.push(testing::task("root/4", 0, Some(300), None));
+        tasks.sort_by(|one, other| one.id.cmp(&other.id));
+        tasks.iter_mut().for_each(|task| task.plugin = "demo:lane@0.1.0".into());
+        let last = tasks.last_mut().unwrap();
+        last.plugin = "demo:compare@0.1.0".into();
+        let samples = samples(&tasks, true, 0);
+        let expected = FanOut {
+            plugin: "demo:lane".into(),
+            sub_tasks: 3,
+            least_tokens: 15,
+        };
+        assert_eq!(fan_out(&samples), Some(expected));
+        assert_eq!(fan_out(&[]), None);
     }
 
     #[test]

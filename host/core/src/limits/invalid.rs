@@ -59,6 +59,12 @@ pub enum InvalidLimit {
         /// The text.
         text: String,
     },
+    /// The text is not a share.
+    #[error("`{text}` is not a share; write whole percent from 0% to 90%, such as 25%")]
+    Percent {
+        /// The text.
+        text: String,
+    },
     /// The text is not an amount of money.
     #[error("`{text}` is not an amount in US dollars; write a plain number with at most 12 decimals, such as 0.5")]
     Usd {

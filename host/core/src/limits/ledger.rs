@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 
 pub use self::tasks::{FUEL_SHARE, Live};
 pub use super::spent::Used;
-use super::{LimitKind, LimitOwner, Limits, Spent, Usd};
+use super::{LimitKind, LimitOwner, Limits, Percent, Spent, Usd};
 
 /// The fewest output tokens that a clamped call is sent for. Fewer cannot hold an answer and would still be billed.
 pub const MIN_OUTPUT_TOKENS: u64 = 16;
@@ -248,6 +248,29 @@ impl Account {
     /// Creates an account below this one.
     pub fn child(&self, limits: &Limits) -> Self {
         Self::open(&self.books, Some(self), limits)
+    }
+
+    /// Divides the tokens, cost and calls that are left into `parts` equal parts, after a share is kept back. A part has
+    /// at least one call, if any is left.
+    ///
+    /// ```
+    /// use agenthost_core::limits::ledger::Account;
+    /// use agenthost_core::limits::{Limits, Percent};
+    ///
+    /// let task = Account::root(&Limits { tokens: Some(1_000), calls: Some(3), ..Limits::none() });
+    /// let part = task.divided(Percent::at_most(20), 4);
+    /// assert_eq!((part.tokens, part.calls, part.cost), (Some(200), Some(1), None));
+    /// ```
+    pub fn divided(&self, kept: Percent, parts: u32) -> Limits {
+        let parts = u64::from(parts.max(1));
+        let rest = |left: u64| left.saturating_sub(kept.of(left));
+        let (tokens, cost, calls) = self.left();
+        Limits {
+            tokens: tokens.map(|left| rest(left) / parts),
+            cost: cost.map(|left| Usd::from_pico(rest(left.pico()) / parts)),
+            calls: calls.map(|left| (rest(left) / parts).max(left.min(1))),
+            ..Limits::none()
+        }
     }
 
     /// Names the owner of this account, for the failures of tasks that its limits stop.

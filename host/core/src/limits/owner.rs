@@ -21,8 +21,10 @@ pub enum LimitOwner {
     Run,
     /// A task, with everything below it.
     Task(String),
-    /// The sub-tasks of a task, for which it keeps nothing back.
+    /// All sub-tasks of a task together, which get what it does not keep back.
     SubTasks(String),
+    /// Some sub-tasks of a task, which get one share of what it has for all of them.
+    Share(String),
     /// A setting of `[allowance]`, for all runs of a user or of a project.
     Allowance {
         /// The key, such as `cost-per-day`.
@@ -38,6 +40,7 @@ impl fmt::Display for LimitOwner {
             Self::Run => f.write_str("the whole run"),
             Self::Task(task) => write!(f, "task {task}"),
             Self::SubTasks(task) => write!(f, "the part of {task} for its sub-tasks"),
+            Self::Share(task) => write!(f, "one share of the part of {task} for its sub-tasks"),
             Self::Allowance { key, project: false } => write!(f, "your allowance `{key}`"),
             Self::Allowance { key, project: true } => write!(f, "the project's allowance `{key}`"),
         }

@@ -57,6 +57,14 @@ pub enum BuildError {
         /// The problem.
         problem: String,
     },
+    /// The part that is kept back from sub-tasks, in `Cargo.toml`, is invalid.
+    #[error("{dir}: [package.metadata.agenthost.keep-back] in Cargo.toml: {problem}")]
+    KeepBack {
+        /// The directory of the crate.
+        dir: PathBuf,
+        /// The problem.
+        problem: String,
+    },
     /// The models in `Cargo.toml` are not a list of names.
     #[error("{manifest}: `models` under [package.metadata.agenthost] is not a list of model names")]
     Models {
@@ -326,6 +334,9 @@ impl Classify for BuildError {
             }
             Self::Limits { .. } => {
                 "Write limits as under [limits] in agenthost.toml: tokens = 20_000, memory = \"32MiB\", timeout = \"1m\"."
+            }
+            Self::KeepBack { .. } => {
+                "Write a share of the limits, and the sub-agents that may use it too: share = \"25%\", for = [\"demo:compare\"]."
             }
             Self::Models { .. } => "Write the names that the plugin asks for, such as models = [\"fast\"].",
             Self::Circle { .. } => {

@@ -70,6 +70,7 @@ pub(super) fn package(tools: &Tools, dir: &Path, target: Option<&Path>) -> Resul
             license: text("license"),
             repository: text("repository"),
             limits: table("limits"),
+            keep_back: table("keep-back"),
             models: models(dir, own)?,
             sub_agents: table("sub-agents").into_iter().collect(),
         },
