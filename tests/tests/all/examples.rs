@@ -82,8 +82,11 @@ const LISTED: &[(&str, &[&str])] = &[
             "Prompt::reply",
             "Prompt::into_request",
             "Reply::text",
-            "All::max_concurrent",
-            "First::max_concurrent",
+            "policy::max_concurrent",
+            "policy::split_equally",
+            "policy::least_tokens",
+            "policy::keep_back",
+            "Host::shares",
             "Prompt::effort",
             "Prompt::cache",
             "Request::text",
@@ -148,7 +151,8 @@ fn items(text: &str) -> Vec<Item> {
         }
         let is_hidden = std::mem::take(&mut hidden);
         let at_top = code.len() == line.len();
-        if at_top && code.starts_with("impl") {
+        // The second is one in a macro.
+        if (at_top && code.starts_with("impl")) || code.starts_with("impl<T, E> $") {
             ty = Some(of_impl(code).to_owned());
         } else if at_top && code == "}" {
             ty = None;
@@ -193,13 +197,14 @@ fn items(text: &str) -> Vec<Item> {
     found
 }
 
-/// `Branch` of `impl<T, E> Branch<'_, T, E> {`.
+/// `Branch` of `impl<T, E> Branch<'_, T, E> {`, and `policy` of `impl<T, E> $policy<'_, T, E> {`.
 fn of_impl(line: &str) -> &str {
     let after = line.strip_prefix("impl").unwrap();
     let after = match after.strip_prefix('<') {
         Some(generics) => generics.split_once("> ").unwrap().1,
         None => after.trim_start(),
     };
+    let after = after.trim_start_matches('$');
     let end = after.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap();
     &after[..end]
 }

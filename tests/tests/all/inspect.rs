@@ -38,6 +38,7 @@ fn the_page_begins_with_what_a_reviewer_decides_by() {
     may do     calls models; starts demo:below; nothing else
     models     any name (it does not say which)
     sub-agent  demo:below@0.1.0
+    keeps back 20% of its limits, for its own calls
     imports    the contract; 1 sub-agent (--imports names all)
     licence    not stated
     source     not stated

@@ -141,3 +141,44 @@ fn a_resumed_task_divides_what_its_new_limits_leave() {
     assert_eq!(ended(&resumed).0, ["leaf 0", "leaf 1", "leaf 2", "leaf 3"]);
     assert_eq!(server.count(), 4, "what was paid for is not asked again");
 }
+
+#[test]
+fn a_plan_warns_of_a_limit_below_the_typical_use() {
+    let server = server();
+    let machine = machine_at(&server);
+    let input = division(4, &json!({}));
+    machine.run(run_json(&guest("divides"), &input, &[])).json(0);
+    let notes = |flags: &[&str]| {
+        let plugin = guest("divides");
+        let args = [&["plan", plugin.as_str(), "--json"], flags].concat();
+        let plan = machine.run(args).json(0);
+        plan["notes"].to_string()
+    };
+    let low = notes(&["--tokens", "300"]);
+    assert!(
+        low.contains(
+            "a task typically uses 440 tokens (from the last run), and its limit is 300: it may end without an output"
+        ),
+        "{low}"
+    );
+    // Four leaves used 110 tokens each, and a fifth of the limit is kept back.
+    let lanes = notes(&["--tokens", "500"]);
+    assert!(
+        lanes.contains(
+            "4 tasks of guests:leaf used at least 110 tokens each, 440 together, and the limit leaves 400 for sub-tasks"
+        ),
+        "{lanes}"
+    );
+    let enough = notes(&["--tokens", "600"]);
+    assert!(
+        !enough.contains("typically uses") && !enough.contains("for sub-tasks"),
+        "{enough}"
+    );
+    let many = notes(&["--size", "10", "--run-tokens", "2k"]);
+    assert!(
+        many.contains(
+            "10 tasks typically use 4,400 tokens (from the last run), and the limit on all of them together is 2,000"
+        ),
+        "{many}"
+    );
+}

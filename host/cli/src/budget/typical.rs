@@ -102,12 +102,15 @@ impl Typical {
             let found = match run.record.kind {
                 RunKind::Batch => samples_of(run.record)?,
                 _ if run.state != RunProgress::Ended(RunStatus::Done) => Vec::new(),
-                // Most runs have no sub-tasks to measure.
-                _ if summary.counts.tasks <= 1 => of_run(run).into_iter().collect(),
-                _ => match samples_of(run.record)? {
-                    none if none.is_empty() => of_run(run).into_iter().collect(),
-                    samples => samples,
-                },
+                _ => {
+                    let mut sample = of_run(run);
+                    // Most runs have no sub-tasks to measure.
+                    if let Some(sample) = sample.as_mut().filter(|_| summary.counts.tasks > 1) {
+                        let read = samples_of(run.record)?;
+                        sample.sub_tasks = read.into_iter().flat_map(|read| read.sub_tasks).collect();
+                    }
+                    sample.into_iter().collect()
+                }
             };
             if found.is_empty() {
                 continue;
