@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::builder::RangedU64ValueParser;
 
-use super::batch::{count_tasks, tasks_of};
+use super::batch::{SumArgs, count_tasks, tasks_of};
 use super::budget::{PlanOptions, tell};
 use super::global::Global;
 use super::host::host;
@@ -37,6 +37,8 @@ pub(super) struct Args {
     pub(super) json: bool,
     #[command(flatten)]
     limits: LimitArgs,
+    #[command(flatten)]
+    sums: SumArgs,
 }
 
 /// The items of a batch to plan for.
@@ -51,7 +53,7 @@ fn items(text: &str) -> std::result::Result<Items, std::convert::Infallible> {
 }
 
 pub(super) async fn plan(args: Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
-    let asked = args.limits.patch()?;
+    let (asked, sums) = (args.limits.patch()?, args.sums.patch()?);
     let input = args.input.as_deref().map(|input| read_input(input, env)).transpose()?;
     let host = host(global.config(env)?, env, None)?;
     for note in host.config_notes() {
@@ -70,7 +72,7 @@ pub(super) async fn plan(args: Args, global: &Global, env: &Env, printer: &Print
         fail_above: args.fail_above,
         json: args.json,
     };
-    let run = host.config().run().limits.clone();
+    let run = host.config().run().limits.overridden_by(&sums);
     tell(
         &host,
         &plugin,

@@ -174,7 +174,7 @@ fn a_plan_warns_of_a_limit_below_the_typical_use() {
         !enough.contains("typically uses") && !enough.contains("for sub-tasks"),
         "{enough}"
     );
-    let many = notes(&["--size", "10", "--run-tokens", "2k"]);
+    let many = notes(&["--items", "10", "--run-tokens", "2k"]);
     assert!(
         many.contains(
             "10 tasks typically use 4,400 tokens (from the last run), and the limit on all of them together is 2,000"
