@@ -1,12 +1,14 @@
 //! WIT types without values: decoding from a component, and conversion to JSON Schema, to signatures, and to shapes
 //! that can be compared.
 
+mod json_text;
 mod path;
 pub mod schema;
 pub mod shape;
 pub mod signature;
 mod wit;
 
+pub use self::json_text::JsonText;
 #[doc(hidden)]
 pub use self::path::Path;
 pub use self::path::{ValueError, ValueErrorKind};

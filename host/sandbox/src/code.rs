@@ -14,6 +14,8 @@ use super::unseen::UnseenWork;
 use crate::value;
 use agenthost_core::failpoint;
 use agenthost_core::limits::LimitKind;
+use agenthost_plugin::Plugin;
+use agenthost_plugin::types::{JsonText, ValueError, ValueErrorKind};
 
 /// The maximum number of bytes of a sample in a hint.
 const MAX_SAMPLE_BYTES: usize = 2_000;
@@ -25,12 +27,36 @@ pub struct Code {
     pub(super) input: Type,
     pub(super) returns: Option<Type>,
     pub(super) error: ErrorShape,
+    pub(super) json: JsonTexts,
     /// The work that its built-ins can do without the host seeing how much.
     pub(super) unseen: UnseenWork,
     /// The bytes that an instance holds beside its memories and tables.
     pub(super) instance_bytes: u64,
     /// `true` if it has more memories than a regular slot of the pool.
     pub(super) wide: bool,
+}
+
+/// The places of the contract's type `json` in the types of `run`.
+pub(super) struct JsonTexts {
+    input: Option<JsonText>,
+    /// In the output, or in its `ok` side.
+    ok: Option<JsonText>,
+    err: Option<JsonText>,
+}
+
+impl JsonTexts {
+    pub(super) fn of(plugin: &Plugin) -> Self {
+        let input = plugin.run.params.first();
+        let output = plugin.run.result.as_ref();
+        let (ok, err) = output
+            .map(|ty| JsonText::of_output(&plugin.resolve, ty))
+            .unwrap_or_default();
+        Self {
+            input: input.and_then(|input| JsonText::of(&plugin.resolve, &input.ty)),
+            ok,
+            err,
+        }
+    }
 }
 
 /// The type of the `err` side of `run`'s result.
@@ -105,7 +131,8 @@ impl Code {
 
     /// Converts JSON to an input of this plugin.
     pub fn input(&self, json: &Value) -> Result<Input, InvalidInput> {
-        value::from_json(&self.input, json, "input")
+        let texts = self.json.input.as_ref().map(|places| places.to_text(json.clone()));
+        value::from_json(&self.input, texts.as_ref().unwrap_or(json), "input")
             .map(Input::new)
             .map_err(|problem| InvalidInput {
                 problem,
@@ -118,7 +145,7 @@ impl Code {
         // A refused input was never copied.
         match input.kept {
             Some(Err(_)) => None,
-            _ => value::to_json(&input.value, "input").ok(),
+            _ => outside(self.json.input.as_ref(), &input.value, "input").ok(),
         }
     }
 
@@ -150,25 +177,39 @@ impl Code {
     }
 
     pub(super) fn output(&self, returned: Option<&Val>) -> End {
-        let json = |ty: Option<&Type>, val: Option<&Val>| match (ty, val) {
-            (Some(_), Some(val)) => value::to_json(val, "output")
-                .map_err(|error| End::Exhausted(LimitKind::Size, format!("the output cannot be taken over: {error}"))),
+        let json = |ty: Option<&Type>, places: &Option<JsonText>, val: Option<&Val>| match (ty, val) {
+            (Some(_), Some(val)) => outside(places.as_ref(), val, "output").map_err(|error| {
+                let message = format!("the output cannot be taken over: {error}");
+                match error.kind() {
+                    ValueErrorKind::Mismatch => End::Text(message),
+                    ValueErrorKind::TooLarge | ValueErrorKind::Unsupported => End::Exhausted(LimitKind::Size, message),
+                }
+            }),
             _ => Ok(Value::Null),
         };
+        let JsonTexts { ok, err, .. } = &self.json;
         let end = match (&self.returns, returned) {
             (Some(Type::Result(ty)), Some(Val::Result(Ok(value)))) => {
-                json(ty.ok().as_ref(), value.as_deref()).map(End::Output)
+                json(ty.ok().as_ref(), ok, value.as_deref()).map(End::Output)
             }
-            (Some(Type::Result(ty)), Some(Val::Result(Err(error)))) => {
-                json(ty.err().as_ref(), error.as_deref()).map(|json| match (&self.error, json) {
+            (Some(Type::Result(ty)), Some(Val::Result(Err(error)))) => json(ty.err().as_ref(), err, error.as_deref())
+                .map(|json| match (&self.error, json) {
                     (ErrorShape::Failure, json) => End::Failure(json),
                     (ErrorShape::Text, Value::String(text)) => End::Text(text),
                     (_, json) => End::Error(json),
-                })
-            }
-            (ty, value) => json(ty.as_ref(), value).map(End::Output),
+                }),
+            (ty, value) => json(ty.as_ref(), ok, value).map(End::Output),
         };
-        end.unwrap_or_else(|too_large| too_large)
+        end.unwrap_or_else(|not_taken| not_taken)
+    }
+}
+
+/// Converts a value of a plugin to JSON for the outside.
+fn outside(places: Option<&JsonText>, val: &Val, path: &str) -> Result<Value, ValueError> {
+    let json = value::to_json(val, path)?;
+    match places {
+        Some(places) => places.to_value(json, path),
+        None => Ok(json),
     }
 }
 

@@ -205,6 +205,7 @@ impl Sandbox {
         Ok(Code {
             unseen: unseen::UnseenWork::of(bytes),
             instance_bytes: plugin.instance_bytes,
+            json: code::JsonTexts::of(plugin),
             wide: component
                 .resources_required()
                 .is_none_or(|required| required.num_memories > engine::MEMORIES_PER_TASK),

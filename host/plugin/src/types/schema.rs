@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use serde_json::{Map, Value as Json, json};
 use wit_parser::{Docs, Resolve, Type, TypeDef, TypeDefKind, TypeId};
 
+use super::json_text::is_json;
 use super::wit::{Names, follow, is_option};
 use super::{MAX_F32, NON_FINITE};
 use super::{Path, ValueError};
@@ -114,7 +115,10 @@ impl Builder<'_> {
         let Some(def) = self.resolve.types.get(id) else {
             return Ok(Schema::new());
         };
-        let body = self.kind(&def.kind, at)?;
+        let body = match is_json(self.resolve, def) {
+            true => Schema::new(),
+            false => self.kind(&def.kind, at)?,
+        };
         Ok(described(body, &def.docs))
     }
 
