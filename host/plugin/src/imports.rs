@@ -70,7 +70,7 @@ impl Import {
             }
             _ if INERT.contains(&path) && is_release(version, "0.2.") => Self::Inert(owned()),
             "wasi:filesystem/types" | "wasi:filesystem/preopens" if is_release(version, "0.2.") => Self::Files(owned()),
-            _ if path.ends_with("/task") && !path.starts_with("wasi:") && !path.starts_with("agenthost:") => {
+            _ if path.ends_with("/task") && !path.starts_with("wasi:") && path != "agenthost:plugin/task" => {
                 Self::SubAgent(owned())
             }
             _ => Self::Refused(owned()),
