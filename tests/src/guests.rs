@@ -66,8 +66,10 @@ fn build_plugin(name: &str, built: &mut BTreeMap<String, PathBuf>) -> PathBuf {
     let component = build::build(&dir).unwrap_or_else(|error| panic!("{error}"));
     let bytes = std::fs::read(&component.path).unwrap();
     for below in PluginInfo::read(&bytes).unwrap().sub_agents {
-        let (_, short) = below.plugin.name.split_once(':').unwrap();
-        build_plugin(short, built);
+        match below.plugin.name.split_once(':').unwrap() {
+            ("agenthost", name) => build_plugin(&format!("std/{name}"), built),
+            (_, name) => build_plugin(name, built),
+        };
     }
     built.insert(name.to_owned(), component.path.clone());
     component.path

@@ -47,6 +47,19 @@ pub(super) fn is_json(resolve: &Resolve, def: &TypeDef) -> bool {
 
 impl JsonText {
     /// Returns the places of `json` in a type; `None` if it contains none.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../agenthost/doc/guests.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost_plugin::Plugin;
+    /// use agenthost_plugin::types::JsonText;
+    ///
+    /// # let component = double();
+    /// let plugin = Plugin::read(&component)?; // takes a number
+    /// assert!(JsonText::of(&plugin.resolve, &plugin.run.params[0].ty).is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn of(resolve: &Resolve, ty: &Type) -> Option<Self> {
         let mut seen = HashSet::new();
         if !contains(resolve, ty, &mut seen) {
@@ -68,6 +81,20 @@ impl JsonText {
     }
 
     /// Returns the places of `json` in the type that `run` returns: those of the output, and those of the error.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../agenthost/doc/guests.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost_plugin::Plugin;
+    /// use agenthost_plugin::types::JsonText;
+    ///
+    /// # let component = double();
+    /// let plugin = Plugin::read(&component)?; // returns a number
+    /// let output = plugin.run.result.as_ref().ok_or("it returns nothing")?;
+    /// assert!(matches!(JsonText::of_output(&plugin.resolve, output), (None, None)));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn of_output(resolve: &Resolve, ty: &Type) -> (Option<Self>, Option<Self>) {
         let Type::Id(id) = strip(resolve, ty) else {
             return (None, None);

@@ -47,7 +47,10 @@ mod tests {
         let host = Host::new().model("fast", [Reply::text("She said \"no\".")]);
         assert_eq!(host.run(run(question())), Ok(r#""She said \"no\".""#.to_owned()));
         let request = &host.requests()[0];
-        assert_eq!((request.text(), request.max_tokens), ("Summarize the notes.".to_owned(), None));
+        assert_eq!(
+            (request.text(), request.max_tokens),
+            ("Summarize the notes.".to_owned(), None)
+        );
     }
 
     #[test]
@@ -72,7 +75,12 @@ mod tests {
             "Summarize the notes.\n<document>\nnotes:\ntext of notes\n</document>\n<document>\nminutes:\ntext of \
              minutes\n</document>"
         );
-        assert!(request.system.as_deref().is_some_and(|system| system.contains("You are brief.")));
+        assert!(
+            request
+                .system
+                .as_deref()
+                .is_some_and(|system| system.contains("You are brief."))
+        );
         assert_eq!(request.schema.as_deref(), Some(r#"{"type": "object"}"#));
         assert_eq!(request.max_tokens, Some(50));
     }

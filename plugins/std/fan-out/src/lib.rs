@@ -19,7 +19,9 @@ async fn run(input: Plan) -> Result<Report, Failure> {
     let mut branches = input.branches.unwrap_or_default();
     branches.extend(input.each.map(expand).transpose()?.unwrap_or_default());
     if branches.is_empty() {
-        return Err(Failure::failed("there are no tasks: give `branches`, or `each` with values"));
+        return Err(Failure::failed(
+            "there are no tasks: give `branches`, or `each` with values",
+        ));
     }
     let least = branches.iter().map(|branch| size(&branch.question)).max().unwrap_or(0) / 3 + LEAST_TOKENS;
     let most = input.max_concurrent.unwrap_or(MAX_CONCURRENT) as usize;
@@ -27,7 +29,11 @@ async fn run(input: Plan) -> Result<Report, Failure> {
     // Every policy takes the same bounds.
     macro_rules! bounded {
         ($policy:expr) => {
-            $policy.max_concurrent(most).split_equally().least_tokens(least as u64).await
+            $policy
+                .max_concurrent(most)
+                .split_equally()
+                .least_tokens(least as u64)
+                .await
         };
     }
     let (done, failed) = match input.join.unwrap_or(Join::Settled) {
@@ -75,7 +81,10 @@ fn expand(each: Each) -> Result<Vec<Branch>, Failure> {
         let filled = fill(&each.question.task, &value).map_err(|error| wrong(&error))?;
         let mut question = each.question.clone();
         question.task = filled.text;
-        let attached = filled.attached.into_iter().map(|(name, text)| ask::Document { name, text });
+        let attached = filled
+            .attached
+            .into_iter()
+            .map(|(name, text)| ask::Document { name, text });
         question.documents.get_or_insert_default().extend(attached);
         let name = match &value {
             Value::Object(fields) => fields.values().next().unwrap_or(&Value::Null),
@@ -90,8 +99,15 @@ fn expand(each: Each) -> Result<Vec<Branch>, Failure> {
 /// The bytes of a question's texts.
 fn size(question: &ask::Question) -> usize {
     let documents = question.documents.iter().flatten();
-    let texts = [&question.system, &question.schema].into_iter().flatten().map(String::len);
-    question.task.len() + documents.map(|document| document.text.len()).chain(texts).sum::<usize>()
+    let texts = [&question.system, &question.schema]
+        .into_iter()
+        .flatten()
+        .map(String::len);
+    question.task.len()
+        + documents
+            .map(|document| document.text.len())
+            .chain(texts)
+            .sum::<usize>()
 }
 
 async fn synthesize(

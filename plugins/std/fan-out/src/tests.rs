@@ -80,7 +80,10 @@ fn each_value_fills_the_task() {
     assert_eq!(asked[0].task, "Research Acme: short");
     assert_eq!(asked[1].task, "Research Globex: `notes`");
     let documents = asked[1].documents.as_ref().unwrap();
-    assert_eq!((documents[0].name.as_str(), documents[0].text.as_str()), ("notes", "two\nlines"));
+    assert_eq!(
+        (documents[0].name.as_str(), documents[0].text.as_str()),
+        ("notes", "two\nlines")
+    );
 
     let missing = Plan {
         branches: None,
@@ -90,7 +93,10 @@ fn each_value_fills_the_task() {
         }),
         ..plan(&[])
     };
-    assert_eq!(host.run(run(missing)), Err(Failure::failed("`each`: no value for `{{name}}`")));
+    assert_eq!(
+        host.run(run(missing)),
+        Err(Failure::failed("`each`: no value for `{{name}}`"))
+    );
 }
 
 #[test]
@@ -105,10 +111,19 @@ fn the_policies_end_as_their_names_say() {
         report.map(|report| report.answers.into_iter().map(|answer| answer.name).collect::<Vec<_>>())
     };
     assert_eq!(joined(Join::All, &["a", "bad"]), Err(Failure::ContextOverflow));
-    assert_eq!(joined(Join::Quorum(2), &["a", "bad", "c", "d"]), Ok(vec!["a".to_owned(), "c".to_owned()]));
-    assert_eq!(joined(Join::Quorum(3), &["a", "bad"]), Err(Failure::failed("0 of the 3 wanted results; there are 2 branches")));
+    assert_eq!(
+        joined(Join::Quorum(2), &["a", "bad", "c", "d"]),
+        Ok(vec!["a".to_owned(), "c".to_owned()])
+    );
+    assert_eq!(
+        joined(Join::Quorum(3), &["a", "bad"]),
+        Err(Failure::failed("0 of the 3 wanted results; there are 2 branches"))
+    );
     assert_eq!(joined(Join::First, &["bad", "b"]), Ok(vec!["b".to_owned()]));
-    assert_eq!(joined(Join::Vote, &["a", "b", "b"]), Ok(vec!["b".to_owned(), "b".to_owned()]));
+    assert_eq!(
+        joined(Join::Vote, &["a", "b", "b"]),
+        Ok(vec!["b".to_owned(), "b".to_owned()])
+    );
     assert_eq!(joined(Join::Settled, &["bad"]), Err(Failure::ContextOverflow));
     assert!(joined(Join::Settled, &[]).is_err());
 }

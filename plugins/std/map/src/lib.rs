@@ -10,7 +10,8 @@ use agenthost_sdk::template::fill;
 agenthost_sdk::plugin!();
 
 async fn run(input: Work) -> Result<String, Failure> {
-    let item: Value = serde_json::from_str(&input.item).map_err(|error| Failure::failed(format!("the item: {error}")))?;
+    let item: Value =
+        serde_json::from_str(&input.item).map_err(|error| Failure::failed(format!("the item: {error}")))?;
     let filled = fill(&input.task, &item).map_err(|error| Failure::failed(format!("the task: {error}")))?;
     let mut prompt = Prompt::new(filled.text);
     for (name, text) in filled.attached {
@@ -70,7 +71,9 @@ mod tests {
         let failed = host.run(run(work("Classify: {{title}}", r#"{"subject": "x"}"#)));
         assert_eq!(
             failed,
-            Err(Failure::failed("the task: no value for `{{title}}`; there are `subject`"))
+            Err(Failure::failed(
+                "the task: no value for `{{title}}`; there are `subject`"
+            ))
         );
         assert!(host.requests().is_empty());
     }
