@@ -195,7 +195,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return output::usage(error),
     };
-    let printer = Printer::new(cli.command.json(), cli.global.quiet);
+    let printer = Printer::new(cli.command.json(), &cli.global);
     if cli.global.quiet {
         terminal::hide_moving();
     }

@@ -8,10 +8,11 @@ use clap::error::{ContextValue, ErrorKind};
 use serde::Serialize;
 use serde_json::json;
 
+use super::global::Global;
 use super::hints::hint;
 use super::table;
 use super::terminal::{Stream, Style, Styled, hanging, indented};
-use agenthost::error::{Error, ErrorClass, with_causes};
+use agenthost::error::{BuildError, Error, ErrorClass, with_causes};
 use agenthost::limits::LimitKind;
 use agenthost::printable::{json as printable_json, one_line};
 use agenthost::task::{Failure, FailureClass, Outcome};
@@ -115,11 +116,16 @@ fn failure_hint(failure: &Failure, bound: Bound<'_>) -> Option<String> {
 pub(super) struct Printer {
     json: bool,
     quiet: bool,
+    verbose: bool,
 }
 
 impl Printer {
-    pub(super) fn new(json: bool, quiet: bool) -> Self {
-        Self { json, quiet }
+    pub(super) fn new(json: bool, global: &Global) -> Self {
+        Self {
+            json,
+            quiet: global.quiet,
+            verbose: global.verbose > 0,
+        }
     }
 
     /// Prints a value as JSON on stdout: over several lines on a terminal, else on one line. Hidden characters are
@@ -207,12 +213,23 @@ impl Printer {
         }
     }
 
-    /// Prints an error from before the run, and returns its exit code.
+    /// Prints an error from before the run, and returns its exit code. The report of a tool that failed is part of the
+    /// JSON document; on stderr, it follows the hint with `-v`.
     pub(super) fn error(&self, error: &Error) -> ExitCode {
+        let output = error.downcast_ref().and_then(BuildError::output);
+        let mut hint = hint(error);
         if self.json {
-            print_json_error(error.class().name(), &with_causes(error), hint(error).as_deref());
+            print_json_error(error.class().name(), &with_causes(error), hint.as_deref(), output);
         } else {
-            print_error(&with_causes(error), hint(error).as_deref());
+            if output.is_some() && !self.verbose {
+                let hint = hint.get_or_insert_default();
+                hint.push_str(if hint.is_empty() { "" } else { " " });
+                hint.push_str("Add -v for the full report of the tool.");
+            }
+            print_error(&with_causes(error), hint.as_deref());
+            if let Some(output) = output.filter(|_| self.verbose) {
+                self.tell(&format!("\n  {}", indented(output, 2)).into());
+            }
         }
         ExitCode::from(error_code(error.class()))
     }
@@ -287,9 +304,12 @@ fn print_error(message: &str, hint: Option<&str>) {
     let _ = Stream::Stderr.line(&text);
 }
 
-fn print_json_error(class: &str, message: &str, hint: Option<&str>) {
-    let document = json!({"format": 1, "error": {"class": class, "message": message, "hint": hint}}).to_string();
-    let _ = Stream::Stdout.data(&printable_json(&document));
+fn print_json_error(class: &str, message: &str, hint: Option<&str>, output: Option<&str>) {
+    let mut document = json!({"format": 1, "error": {"class": class, "message": message, "hint": hint}});
+    if let (Some(output), Some(error)) = (output, document.pointer_mut("/error")) {
+        error["output"] = output.into();
+    }
+    let _ = Stream::Stdout.data(&printable_json(&document.to_string()));
 }
 
 /// Prints the error for a command line that does not parse, or the help that it asks for.
@@ -332,7 +352,7 @@ pub(super) fn usage(mut error: clap::Error) -> ExitCode {
         // The first paragraph: the arguments that are missing are on lines of their own.
         let problem = text.split("\n\n").next().unwrap_or_default();
         let problem = problem.lines().map(str::trim).collect::<Vec<_>>().join(" ");
-        print_json_error(ErrorClass::Usage.name(), &problem, Some(HINT));
+        print_json_error(ErrorClass::Usage.name(), &problem, Some(HINT), None);
     } else {
         // clap's own last line repeats the hint in other words.
         let text = text.split("\n\nFor more information").next().unwrap_or_default();

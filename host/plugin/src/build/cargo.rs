@@ -116,6 +116,37 @@ pub(super) struct Diagnostic<'a> {
     pub(super) rendered: &'a str,
     /// The macro whose expansion caused the error, such as `agenthost_sdk::plugin!`.
     pub(super) expansion: Option<&'a str>,
+    /// The place in the author's code: the file, the line, the column. `None` if the error has no place.
+    place: Option<(&'a str, u64, u64)>,
+    /// The compiler's remark at the place, or empty.
+    label: &'a str,
+}
+
+impl Diagnostic<'_> {
+    /// Returns the error in one line, in the compiler's short form.
+    pub(super) fn short(&self) -> String {
+        let place = self
+            .place
+            .map(|(file, line, column)| format!("{file}:{line}:{column}: "));
+        let code = self.code.map(|code| format!("[{code}]")).unwrap_or_default();
+        let text = self.text.lines().next().unwrap_or_default();
+        let label = match self.label.lines().next() {
+            Some(label) => format!(": {label}"),
+            None => String::new(),
+        };
+        format!("{}error{code}: {text}{label}", place.unwrap_or_default())
+    }
+}
+
+/// The place of a span in the author's code: where the outermost macro is called, if a macro made it.
+fn place(span: &Value) -> Option<(&str, u64, u64)> {
+    let mut span = span;
+    while let Some(outer) = span.pointer("/expansion/span") {
+        span = outer;
+    }
+    let number = |name| span.get(name).and_then(Value::as_u64);
+    let file = span.get("file_name").and_then(Value::as_str)?;
+    Some((file, number("line_start")?, number("column_start")?))
 }
 
 impl Said {
@@ -150,6 +181,8 @@ impl Said {
                 text: text("/message/message"),
                 rendered,
                 expansion: primary.and_then(|span| span.pointer("/expansion/macro_decl_name")?.as_str()),
+                place: primary.and_then(place),
+                label: primary.and_then(|span| span.get("label")?.as_str()).unwrap_or_default(),
             });
         }
         errors

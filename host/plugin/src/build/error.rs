@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::compile_target::TARGET;
+use super::explain::summary;
 use crate::error::{ComponentError, PluginFileError};
 use agenthost_core::error::{Classify, Error, ErrorClass, Inner};
 
@@ -42,7 +43,7 @@ pub enum BuildError {
     #[error(transparent)]
     NotPermitted(Error),
     /// Cargo cannot read the crate.
-    #[error("{dir}: cargo cannot read the crate\n{output}")]
+    #[error("{dir}: cargo cannot read the crate: {}", summary(output))]
     Metadata {
         /// The directory of the crate.
         dir: PathBuf,
@@ -162,7 +163,7 @@ pub enum BuildError {
         source: std::io::Error,
     },
     /// A tool does not report its version.
-    #[error("{tool} fails: {output}")]
+    #[error("{tool} fails: {}", summary(output))]
     ToolFails {
         /// The name of the program.
         tool: String,
@@ -170,16 +171,18 @@ pub enum BuildError {
         output: String,
     },
     /// The compile target is not installed.
-    #[error("the compile target {TARGET} is missing{}", rustup.as_deref().map(|said| format!(" and rustup cannot add it\n{said}")).unwrap_or_default())]
+    #[error("the compile target {TARGET} is missing{}", rustup.as_deref().map(|output| format!(" and rustup cannot add it: {}", summary(output))).unwrap_or_default())]
     TargetMissing {
         /// The report of rustup, if it was asked to add the target.
         rustup: Option<String>,
     },
     /// The plugin's own code does not compile.
-    #[error("{dir}: the plugin does not compile\n{output}")]
+    #[error("{dir}: the plugin does not compile\n{problems}")]
     Compile {
         /// The directory of the crate.
         dir: PathBuf,
+        /// The first errors, one a line: place, code and text.
+        problems: String,
         /// The report of the compiler.
         output: String,
         /// The advice for the author, as a sentence.
@@ -196,7 +199,7 @@ pub enum BuildError {
         advice: Option<String>,
     },
     /// A dependency does not build for plugins.
-    #[error("{dir}: the crate {package} cannot be built for {TARGET}{}\n{output}", if *.build_script { ": its build script failed" } else { "" })]
+    #[error("{dir}: the crate {package} cannot be built for {TARGET}: {}{}", if *.build_script { "its build script failed: " } else { "" }, summary(output))]
     Dependency {
         /// The directory of the crate.
         dir: PathBuf,
@@ -208,7 +211,7 @@ pub enum BuildError {
         output: String,
     },
     /// Cargo fails before it compiles anything.
-    #[error("{dir}: cargo could not build the plugin\n{output}")]
+    #[error("{dir}: cargo could not build the plugin: {}", summary(output))]
     Cargo {
         /// The directory of the crate.
         dir: PathBuf,
@@ -299,6 +302,33 @@ fn install() -> String {
     format!("Run `rustup target add {TARGET}`, or install the {TARGET} standard library of your Rust.")
 }
 
+impl BuildError {
+    /// Returns the report of the tool that failed. `None` if no tool failed, or if the error's text has all of the
+    /// report.
+    ///
+    /// ```
+    /// use agenthost_plugin::build::{BuildError, CargoFailure};
+    ///
+    /// let output = "error: failed to get `words`\n\nCaused by:\n  no such directory\n".to_owned();
+    /// let error = BuildError::Cargo { dir: "x".into(), output, cause: CargoFailure::Dependency };
+    /// assert_eq!(error.to_string(), "x: cargo could not build the plugin: failed to get `words`: no such directory");
+    /// assert!(error.output().is_some_and(|output| output.contains("Caused by")));
+    /// ```
+    pub fn output(&self) -> Option<&str> {
+        let output = match self {
+            Self::SubAgent { source, .. } => return source.output(),
+            Self::Metadata { output, .. }
+            | Self::ToolFails { output, .. }
+            | Self::Compile { output, .. }
+            | Self::Dependency { output, .. }
+            | Self::Cargo { output, .. } => output,
+            Self::TargetMissing { rustup: Some(output) } => output,
+            _ => return None,
+        };
+        Some(output.trim_end()).filter(|output| output.lines().count() > 1)
+    }
+}
+
 impl Classify for BuildError {
     fn inner(&self) -> Option<Inner<'_>> {
         match self {
@@ -329,9 +359,7 @@ impl Classify for BuildError {
                 return Some(format!("Give the directory of the plugin's own package{such}."));
             }
             Self::NotPermitted(error) => return error.hint().map(str::to_owned),
-            Self::Metadata { .. } => {
-                "Fix the error that cargo shows above; `cargo metadata` in that directory repeats it."
-            }
+            Self::Metadata { .. } => "Fix the error; `cargo metadata` in that directory repeats it.",
             Self::Limits { .. } => {
                 "Write limits as under [limits] in agenthost.toml: tokens = 20_000, memory = \"32MiB\", timeout = \"1m\"."
             }
@@ -357,7 +385,7 @@ impl Classify for BuildError {
             }
             Self::Wit { advice, .. } => advice,
             Self::Tool { .. } => RUST,
-            Self::ToolFails { .. } => "Read its output; `rustup show` shows the toolchain that is in use.",
+            Self::ToolFails { .. } => "Repair the toolchain; `rustup show` shows the one that is in use.",
             Self::TargetMissing { .. } => return Some(install()),
             Self::Compile { advice, .. } => advice,
             Self::Macro { advice, .. } => advice
@@ -366,8 +394,10 @@ impl Classify for BuildError {
             Self::Dependency { .. } => LEAVE_OUT,
             Self::Cargo { cause, .. } => match cause {
                 CargoFailure::TargetMissing => return Some(install()),
-                CargoFailure::Dependency => "A dependency cannot be fetched or resolved; cargo names it above.",
-                CargoFailure::Other => "Fix the error that cargo shows above and run the command again.",
+                CargoFailure::Dependency => {
+                    "Correct the dependency in Cargo.toml, or make its registry reachable: cargo cannot fetch or resolve it."
+                }
+                CargoFailure::Other => "Fix the error and run the command again.",
             },
             Self::NoLibrary { .. } | Self::NoComponent { .. } => CDYLIB,
             Self::NotAPlugin {

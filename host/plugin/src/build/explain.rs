@@ -1,8 +1,9 @@
 //! Explains why cargo could not build a plugin, and what to do.
 //!
-//! An error in the plugin's own code is shown once, as the compiler prints it, without cargo's progress output. The
-//! explanation adds facts that the reader would otherwise have to find out: which crate does not build for plugins and
-//! why it is a dependency, what the macro of the SDK expects, that the target is missing.
+//! The text of an error has the problem in a line or a few; the report of the compiler or of cargo, without the progress
+//! output, is kept for a reader who asks for it. The explanation adds facts that the reader would otherwise have to find
+//! out: which crate does not build for plugins and why it is a dependency, what the macro of the SDK expects, that the
+//! target is missing.
 
 use std::path::Path;
 
@@ -12,7 +13,10 @@ use super::package::Package;
 use super::tools::Tools;
 use super::{BuildError, CargoFailure};
 
-const FIX: &str = "Fix the errors that the compiler shows above and run the command again.";
+const FIX: &str = "Fix the code at the places that are shown and run the command again.";
+
+/// The maximum number of compiler errors in the text of an error.
+const SHOWN: usize = 5;
 
 /// Creates the error of a build that failed.
 pub(super) fn failed(tools: &Tools, dir: &Path, package: &Package, said: &Said) -> BuildError {
@@ -44,8 +48,58 @@ pub(super) fn failed(tools: &Tools, dir: &Path, package: &Package, said: &Said) 
     let rendered: Vec<_> = errors.iter().map(|error| error.rendered).collect();
     BuildError::Compile {
         dir: dir.to_owned(),
+        problems: problems(&errors),
         output: rendered.join("\n\n"),
         advice,
+    }
+}
+
+/// The first errors, one a line, in the compiler's short form: `src/lib.rs:1:21: error[E0308]: mismatched types`.
+fn problems(errors: &[Diagnostic<'_>]) -> String {
+    let mut lines: Vec<String> = errors.iter().take(SHOWN).map(Diagnostic::short).collect();
+    let others = errors.len().saturating_sub(SHOWN);
+    if others > 0 {
+        lines.push(format!("and {others} more"));
+    }
+    lines.join("\n")
+}
+
+/// Returns a report in one line: its first error with its place and its causes, or its first line if it has no error.
+pub(super) fn summary(output: &str) -> String {
+    let mut lines = output.lines().map(str::trim_end).skip_while(|line| line.is_empty());
+    let first = lines.clone().next().unwrap_or("no output");
+    let is_error = |line: &&str| line.starts_with("error: ") || line.starts_with("error[");
+    let Some(line) = lines.find(is_error) else {
+        return first.to_owned();
+    };
+    let mut text = line.split_once(": ").map_or(line, |(_, text)| text).to_owned();
+    let mut is_cause = false;
+    for line in lines {
+        if is_error(&line) {
+            break;
+        }
+        if let Some(place) = line.trim_start().strip_prefix("--> ") {
+            return format!("{text} ({place})");
+        }
+        // Only the first line of a cause: a build script's has its whole output.
+        if is_cause && !line.is_empty() {
+            text.push_str(": ");
+            text.push_str(line.trim());
+        }
+        is_cause = line == "Caused by:";
+    }
+    // The last line that a build script wrote is its own reason.
+    match output.split_once("--- stderr\n") {
+        Some((_, script)) => {
+            let written = script
+                .lines()
+                .take_while(|line| line.is_empty() || line.starts_with("  "));
+            let reasons = written
+                .map(str::trim)
+                .filter(|line| !line.is_empty() && !line.starts_with("note:"));
+            reasons.last().map_or(text, str::to_owned)
+        }
+        None => text,
     }
 }
 
@@ -127,5 +181,40 @@ fn without_diagnostics(tools: &Tools, dir: &Path, package: &Package, said: &Said
         dir: dir.to_owned(),
         output: words,
         cause,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_has_a_summary_in_one_line() {
+        for (output, expected) in [
+            (
+                "error: failed to get `x` as a dependency of package `y v0.1.0`\n\nCaused by:\n  failed to load source for dependency \
+                 `x`\n\nCaused by:\n  No such file or directory (os error 2)\n",
+                "failed to get `x` as a dependency of package `y v0.1.0`: failed to load source for dependency `x`: No such file or \
+                 directory (os error 2)",
+            ),
+            (
+                "error: unclosed table, expected `]`\n --> Cargo.toml:1:9\n  |\n1 | [package\n",
+                "unclosed table, expected `]` (Cargo.toml:1:9)",
+            ),
+            (
+                "warning: unused key\nerror: no matching package named `x` found\nlocation searched: here\n",
+                "no matching package named `x` found",
+            ),
+            (
+                "error: failed to run custom build command for `mio v1`\n\nCaused by:\n  process didn't exit successfully: `b` \
+                 (exit status: 1)\n  --- stderr\n  thread 'main' panicked at build.rs:1:1:\n  no clang\n  note: run with `RUST_BACKTRACE=1`\n\nwarning: build failed\n",
+                "no clang",
+            ),
+            ("error: one\nerror: two\n\nCaused by:\n  three\n", "one"),
+            ("\nkilled\nby a signal", "killed"),
+            ("", "no output"),
+        ] {
+            assert_eq!(summary(output), expected, "{output}");
+        }
     }
 }

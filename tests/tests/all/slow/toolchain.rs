@@ -74,20 +74,16 @@ fn a_directory_that_is_no_plugin_says_why() {
         ),
         (
             "not-toml",
-            "cargo cannot read the crate\n  \
-             error: unclosed table, expected `]`\n   --> Cargo.toml:1:9\n    |\n  1 | [package\n    |         ^\n\n\
-             hint: Fix the error that cargo shows above; `cargo metadata` in that directory repeats it.\n",
+            "cargo cannot read the crate: unclosed table, expected `]` (Cargo.toml:1:9)\n\n\
+             hint: Fix the error; `cargo metadata` in that directory repeats it. Add -v for the full report of the \
+             tool.\n",
         ),
-        // The compiler's own words, once.
         (
             "broken",
             "the plugin does not compile\n  \
-             error[E0308]: mismatched types\n   --> src/lib.rs:1:21\n    |\n  \
-             1 | pub fn f() -> u32 { \"no number\" }\n    \
-             |               ---   ^^^^^^^^^^^ expected `u32`, found `&str`\n    \
-             |               |\n    \
-             |               expected `u32` because of return type\n\n\
-             hint: Fix the errors that the compiler shows above and run the command again.\n",
+             src/lib.rs:1:21: error[E0308]: mismatched types: expected `u32`, found `&str`\n\n\
+             hint: Fix the code at the places that are shown and run the command again. Add -v for the full report of \
+             the tool.\n",
         ),
         (
             "no-cdylib",
@@ -122,6 +118,36 @@ fn a_directory_that_is_no_plugin_says_why() {
         assert_eq!(said(&machine, dir, 2), format!("error: [work]/{dir}: {says}"));
         assert_eq!(machine.run(["run", dir, "-i", "1"]).code, 2, "{dir}");
     }
+}
+
+#[test]
+fn the_report_of_the_compiler_follows_the_hint_if_it_is_asked_for() {
+    let machine = offline();
+    write_crate(&machine, "broken", CDYLIB, "", "pub fn f() -> u32 { \"no number\" }\n");
+    let report = "error[E0308]: mismatched types\n --> src/lib.rs:1:21\n  |\n1 | pub fn f() -> u32 { \"no number\" }\n  \
+                  |               ---   ^^^^^^^^^^^ expected `u32`, found `&str`\n  |               |\n  \
+                  |               expected `u32` because of return type";
+    for command in [
+        ["build", "broken", "-v"].as_slice(),
+        &["run", "broken", "-i", "1", "-v"],
+    ] {
+        let output = machine.run(command);
+        let text = output.error(2);
+        let (head, shown) = text.split_once("\n\nhint: ").unwrap();
+        assert!(head.ends_with("the plugin does not compile\n  src/lib.rs:1:21: error[E0308]: mismatched types: expected `u32`, found `&str`"), "{text}");
+        let indented = report.replace('\n', "\n  ");
+        assert_eq!(
+            shown,
+            format!("Fix the code at the places that are shown and run the command again.\n\n  {indented}\n")
+        );
+    }
+    let output = machine.run(["build", "broken", "--json"]);
+    let error = &output.json(2)["error"];
+    assert_eq!(error["output"], report);
+    assert_eq!(
+        error["hint"],
+        "Fix the code at the places that are shown and run the command again."
+    );
 }
 
 #[test]
@@ -323,7 +349,7 @@ fn a_missing_target_says_how_to_get_it() {
     assert_eq!(
         said(&machine, "sample", 2),
         format!(
-            "error: the compile target wasm32-wasip2 is missing and rustup cannot add it\n  error: could not download\n\n{hint}"
+            "error: the compile target wasm32-wasip2 is missing and rustup cannot add it: could not download\n\n{hint}"
         )
     );
 }
@@ -335,13 +361,12 @@ fn a_crate_that_does_not_build_for_plugins_is_named_with_the_way_to_it() {
     write_crate(&machine, "client", "", &on("mio"), "//! Nothing.\n");
     write_crate(&machine, "sample", CDYLIB, &on("client"), "//! Nothing.\n");
     let hint = "hint: A plugin has no sockets, no threads and no C library: leave the crate out, or turn off the feature that \
-                brings it, often with `default-features = false`.\n";
+                brings it, often with `default-features = false`. Add -v for the full report of the tool.\n";
     assert_eq!(
         said(&machine, "sample", 2),
         format!(
-            "error: [work]/sample: the crate mio 0.1.0 (sample -> client -> mio) cannot be built for wasm32-wasip2\n  \
-             error: no such wasm\n   --> [work]/mio/src/lib.rs:1:1\n    |\n  \
-             1 | compile_error!(\"no such wasm\");\n    | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^\n\n{hint}"
+            "error: [work]/sample: the crate mio 0.1.0 (sample -> client -> mio) cannot be built for wasm32-wasip2: no such wasm ([work]/mio/src/lib.rs:1:1)\n\n\
+             {hint}"
         )
     );
     write_crate(&machine, "mio", "", "", "//! Nothing.\n");
@@ -349,12 +374,12 @@ fn a_crate_that_does_not_build_for_plugins_is_named_with_the_way_to_it() {
         "mio/build.rs",
         "fn main() { eprintln!(\"no clang\"); std::process::exit(1) }\n",
     );
-    let said = said(&machine, "sample", 2);
-    let begins = "error: [work]/sample: the crate mio 0.1.0 (sample -> client -> mio) cannot be built for wasm32-wasip2: its build \
-                  script failed\n";
-    assert!(
-        said.starts_with(begins) && said.contains("no clang") && said.ends_with(hint),
-        "{said}"
+    assert_eq!(
+        said(&machine, "sample", 2),
+        format!(
+            "error: [work]/sample: the crate mio 0.1.0 (sample -> client -> mio) cannot be built for wasm32-wasip2: its build script \
+             failed: no clang\n\n{hint}"
+        )
     );
 }
 
@@ -458,13 +483,13 @@ fn what_the_macro_finds_wrong_is_said_once_and_with_a_hint() {
         (
             world.to_owned(),
             call.to_owned(),
-            "the plugin does not compile\nerror[E0425]: cannot find function `run` in this scope\n",
+            "the plugin does not compile\nsrc/lib.rs:1:1: error[E0425]: cannot find function `run` in this scope: not found in this scope",
             "Write the function `run` beside `plugin!()`, with the parameter and the result of `run` in wit/.",
         ),
         (
             world.to_owned(),
             format!("{call}async fn run(input: u32) -> String {{ String::new() }}\n"),
-            "the plugin does not compile\nerror[E0308]: mismatched types\n",
+            "the plugin does not compile\nsrc/lib.rs:1:1: error[E0308]: mismatched types: expected ",
             "The function `run` must have the parameter and the result of `run` in wit/.",
         ),
     ] {
