@@ -13,7 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::server::Server;
-use crate::terminal::{ClosedScreen, Screen};
+use crate::terminal::{ClosedScreen, Keyboard, Screen};
 
 /// After this a run counts as hung: far longer than any test's work takes on a busy machine.
 const HUNG: Duration = Duration::from_mins(2);
@@ -255,11 +255,29 @@ impl TestEnv {
         rows: u16,
         args: impl IntoIterator<Item = S>,
     ) -> OnTerminal {
+        self.attach(Keyboard::Missing, (columns, rows), args)
+    }
+
+    /// Starts the command line on a terminal of its own with a person at it: 100 columns wide, and its stdin too.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    pub fn start_with_keyboard<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>) -> OnTerminal {
+        self.attach(Keyboard::Attached, (100, 40), args)
+    }
+
+    fn attach<S: AsRef<str>>(
+        &self,
+        keyboard: Keyboard,
+        (columns, rows): (u16, u16),
+        args: impl IntoIterator<Item = S>,
+    ) -> OnTerminal {
         let mut command = Command::new(&self.binary);
         command.args(args.into_iter().map(|arg| arg.as_ref().to_owned()));
         command.env_clear().envs(&self.vars).env("TERM", "xterm-256color");
-        command.current_dir(self.cwd()).stdin(Stdio::null());
-        let screen = Screen::attach(&mut command, columns, rows);
+        command.current_dir(self.cwd());
+        let screen = Screen::attach(&mut command, columns, rows, keyboard);
         let child = command.spawn().unwrap();
         // Its ends of the terminal.
         drop(command);

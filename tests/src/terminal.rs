@@ -4,7 +4,7 @@
 //! wrote. Hidden characters are found by Unicode's categories, independently of the product's own table.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::num::NonZero;
 use std::os::fd::{AsFd, FromRawFd as _, OwnedFd};
 use std::process::{Command, Stdio};
@@ -25,15 +25,25 @@ pub struct Screen {
     rows: u16,
     written: Arc<Mutex<Vec<u8>>>,
     reader: JoinHandle<()>,
+    keyboard: File,
+}
+
+/// The stdin of a program on a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keyboard {
+    /// The terminal.
+    Attached,
+    /// Nothing: stdin is empty.
+    Missing,
 }
 
 impl Screen {
-    /// Gives `command` a terminal of this size as its stdout and stderr.
+    /// Gives `command` a terminal of this size as its stdout and stderr, and as its stdin if it has a keyboard.
     ///
     /// # Panics
     ///
     /// If the system cannot open another terminal.
-    pub(crate) fn attach(command: &mut Command, columns: u16, rows: u16) -> Self {
+    pub(crate) fn attach(command: &mut Command, columns: u16, rows: u16, keyboard: Keyboard) -> Self {
         let (master, slave) = open();
         let mut modes = tcgetattr(&slave).unwrap();
         modes.output_modes.remove(OutputModes::OPOST);
@@ -47,6 +57,11 @@ impl Screen {
         tcsetwinsize(&slave, size).unwrap();
         let end = || Stdio::from(slave.as_fd().try_clone_to_owned().unwrap());
         command.stdout(end()).stderr(end());
+        command.stdin(match keyboard {
+            Keyboard::Attached => end(),
+            Keyboard::Missing => Stdio::null(),
+        });
+        let keyboard = File::from(master.try_clone().unwrap());
         let written = Arc::default();
         let reader = std::thread::spawn({
             let written = Arc::clone(&written);
@@ -57,7 +72,17 @@ impl Screen {
             rows,
             written,
             reader,
+            keyboard,
         }
+    }
+
+    /// Types a line.
+    ///
+    /// # Panics
+    ///
+    /// If the terminal takes no more.
+    pub fn enter(&self, line: &str) {
+        (&self.keyboard).write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 
     /// The lines that a person sees now, without empty ones at the end.

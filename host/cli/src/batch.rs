@@ -22,7 +22,7 @@ use self::report::{ProgressLine, document, exit_code, how_to_go_on, say};
 use self::results::{Form, Results};
 use super::budget::{self, PlanOptions};
 use super::global::Global;
-use super::host::recording_host;
+use super::host::{check_scripts, recording_host};
 use super::offline::{note_offline, refuse_unasked};
 use super::output::{Printer, exit};
 use super::run::{LimitArgs, MAX_INPUT_BYTES, max_memory, note_narrowed};
@@ -32,7 +32,7 @@ use super::which::PluginArgs;
 use agenthost::batch::drive::{Settings, Stop, drive};
 use agenthost::batch::items::{Format, Source, SourceOptions};
 use agenthost::batch::output::{Columns, Layout};
-use agenthost::batch::tasks::{Shape, Shard, Survey, Task, Tasks, survey};
+use agenthost::batch::tasks::{Check, Shape, Shard, Survey, Task, Tasks, survey};
 use agenthost::batch::workers::{MOST, Workers};
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
@@ -45,18 +45,8 @@ pub(super) struct Args {
     which: PluginArgs,
     /// The items: a .jsonl, .csv, .tsv or .json file, which may be compressed with gzip, or - for stdin
     items: PathBuf,
-    /// The format of the items, if the file name does not show it [default for stdin: jsonl]
-    #[arg(long, value_name = "FORMAT")]
-    format: Option<ItemFormat>,
-    /// The character between two cells of CSV: comma, semicolon, tab or another one [default: as in the header]
-    #[arg(long, value_name = "CHAR", value_parser = delimiter)]
-    delimiter: Option<u8>,
-    /// The column or field with each item's own id, which the results repeat as `id`
-    #[arg(long, value_name = "NAME")]
-    id_column: Option<String>,
-    /// Give each task N items, if the plugin takes a list
-    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
-    size: Option<u64>,
+    #[command(flatten)]
+    reading: ItemArgs,
     /// The number of tasks that run at once; auto starts with 4 and grows while no request waits
     #[arg(long, value_name = "N|auto", default_value = "auto", value_parser = workers)]
     workers: WorkerCount,
@@ -67,9 +57,6 @@ pub(super) struct Args {
     /// Start no more tasks after N items have failed
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
     max_failures: Option<u64>,
-    /// Use only the first N items
-    #[arg(long, value_name = "N")]
-    limit: Option<u64>,
     /// Run only part I of N equal parts, whose results in their order are those of the whole
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
@@ -91,6 +78,26 @@ pub(super) struct Args {
     limits: LimitArgs,
     #[command(flatten)]
     sums: SumArgs,
+}
+
+/// How the items of a file become tasks.
+#[derive(Debug, clap::Args)]
+pub(super) struct ItemArgs {
+    /// The format of the items, if the file name does not show it [default for stdin: jsonl]
+    #[arg(long, value_name = "FORMAT", requires = "items")]
+    format: Option<ItemFormat>,
+    /// The character between two cells of CSV: comma, semicolon, tab or another one [default: as in the header]
+    #[arg(long, value_name = "CHAR", requires = "items", value_parser = delimiter)]
+    delimiter: Option<u8>,
+    /// The column or field with each item's own id, which the results repeat as `id`
+    #[arg(long, value_name = "NAME", requires = "items")]
+    id_column: Option<String>,
+    /// Give each task N items, if the plugin takes a list
+    #[arg(long, value_name = "N", requires = "items", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
+    size: Option<u64>,
+    /// Use only the first N items
+    #[arg(long, value_name = "N", requires = "items")]
+    limit: Option<u64>,
 }
 
 /// Limits on the sum over all items
@@ -178,7 +185,21 @@ impl Args {
         self.output.as_deref().filter(|path| *path != Path::new("-"))
     }
 
-    fn source(&self, env: &Env) -> Result<Source> {
+    fn workers(&self, host: &Host) -> Workers {
+        let allowed = host.config().providers().values();
+        let most = allowed
+            .filter_map(|provider| provider.max_concurrency)
+            .fold(MOST, u32::max);
+        match self.workers.0 {
+            Some(count) => Workers::Fixed(count),
+            None => Workers::Auto(most.min(host.max_tasks())),
+        }
+    }
+}
+
+impl ItemArgs {
+    /// Opens the items in `file`, or on stdin if it is `-`.
+    fn open(&self, file: &Path, env: &Env) -> Result<Source> {
         let format = self.format.map(|format| match format {
             ItemFormat::Jsonl => Format::JsonLines,
             ItemFormat::Csv => Format::Csv,
@@ -190,9 +211,9 @@ impl Args {
             .delimiter(self.delimiter)
             .first(self.limit);
         let spool = Path::new(env.var("TMPDIR").filter(|dir| !dir.is_empty()).unwrap_or("/tmp"));
-        let source = match self.items == Path::new("-") {
+        let source = match file == Path::new("-") {
             true => Source::spool_with(std::io::stdin().lock(), "stdin", &options, spool),
-            false => Source::open_with(&env.cwd().join(&self.items), &options, spool),
+            false => Source::open_with(&env.cwd().join(file), &options, spool),
         }?;
         if self.delimiter.is_some() && source.format() != Format::Csv {
             return Err(Error::usage("--delimiter: the items are not CSV")
@@ -211,15 +232,70 @@ impl Args {
         Ok(source)
     }
 
-    fn workers(&self, host: &Host) -> Workers {
-        let allowed = host.config().providers().values();
-        let most = allowed
-            .filter_map(|provider| provider.max_concurrency)
-            .fold(MOST, u32::max);
-        match self.workers.0 {
-            Some(count) => Workers::Fixed(count),
-            None => Workers::Auto(most.min(host.max_tasks())),
+    /// Returns the number of tasks of a batch of `items` items.
+    ///
+    /// # Errors
+    ///
+    /// Class `usage` if an option is about a file, or if the plugin takes no list for `--size`.
+    pub(super) fn tasks_of(&self, plugin: &Plugin, items: u64) -> Result<u64> {
+        let about_a_file = [
+            ("--format", self.format.is_some()),
+            ("--delimiter", self.delimiter.is_some()),
+            ("--id-column", self.id_column.is_some()),
+        ];
+        if let Some((flag, _)) = about_a_file.iter().find(|(_, is_given)| *is_given) {
+            return Err(Error::usage(format!("{flag}: --items is a number and not a file"))
+                .with_hint(format!("Name a file with --items FILE, or leave out {flag}.")));
         }
+        shape::of(plugin, self.size)?;
+        let items = self.limit.map_or(items, |most| items.min(most));
+        Ok(items.div_ceil(self.size.unwrap_or(1).max(1)))
+    }
+
+    /// Returns the number of tasks of a batch of the items in `file`.
+    ///
+    /// # Errors
+    ///
+    /// Class `input` if the file cannot be read, or if an item is malformed or not of the plugin's type.
+    pub(super) fn count_tasks(&self, plugin: &Plugin, file: &Path, env: &Env) -> Result<u64> {
+        let source = self.open(file, env)?;
+        let shape = shape::of(plugin, self.size)?;
+        let check = |input: &serde_json::Value| plugin.check_input(input).map_err(|error| error.message().to_owned());
+        let fields = shape::input_fields(plugin, &shape);
+        let found = survey(self.tasks(&source, shape, fields.as_deref(), &check)?)?;
+        match found.first_bad.first() {
+            None => Ok(found.tasks),
+            Some(bad) => Err(Error::input(format!(
+                "{} of {} items cannot be run: {} line {}: {}",
+                found.bad,
+                found.items,
+                source.name(),
+                bad.at.line,
+                bad.reason
+            ))
+            .with_hint(format!(
+                "Correct them. An input has this form: {}",
+                plugin.sample_input()
+            ))),
+        }
+    }
+
+    /// Reads the tasks of `source`. `fields` are the names that the plugin knows, if an item is a record.
+    fn tasks<'a>(
+        &self,
+        source: &Source,
+        shape: Shape,
+        fields: Option<&[String]>,
+        check: &'a Check<'a>,
+    ) -> Result<Tasks<'a>> {
+        let mut tasks = Tasks::new(source.read()?, shape, self.size.unwrap_or(1), self.limit, check);
+        if let Some(fields) = fields {
+            tasks = tasks.fields(fields.iter().cloned());
+        }
+        if let Some(id) = &self.id_column {
+            tasks = tasks.id_column(id);
+        }
+        Ok(tasks)
     }
 }
 
@@ -245,7 +321,7 @@ async fn go(
                 .with_hint("Name a file for the results with --output FILE."),
         );
     }
-    let source = args.source(env)?;
+    let source = args.reading.open(&args.items, env)?;
     let items = (args.items != Path::new("-"))
         .then(|| digest(source.file()))
         .transpose()?;
@@ -259,7 +335,12 @@ async fn go(
         ))
         .with_hint("Bring the items back as they were; other items are another batch."));
     }
-    let host = recording_host(global.config(env)?, global, env, max_memory(&limits))?;
+    let replay = matches!(&earlier, Some((Earlier { how: How::Replay, .. }, _)));
+    let config = global.config(env)?;
+    if !replay {
+        check_scripts(&config)?;
+    }
+    let host = recording_host(config, global, env, max_memory(&limits))?;
     let plugin = args.which.load(&host, env, printer).await?;
     note_narrowed(&host, &plugin, &limits, printer);
     if let Some((earlier, _)) = &earlier {
@@ -273,19 +354,12 @@ async fn go(
         }
     }
 
-    let shape = shape::of(&plugin, args.size)?;
+    let shape = shape::of(&plugin, args.reading.size)?;
     let check = |input: &serde_json::Value| plugin.check_input(input).map_err(|error| error.message().to_owned());
     let form = Form::of(args.output())?;
     let fields = shape::input_fields(&plugin, &shape);
     let tasks = || -> Result<Tasks<'_>> {
-        let reader = source.read()?;
-        let mut tasks = Tasks::new(reader, shape.clone(), args.size.unwrap_or(1), args.limit, &check);
-        if let Some(fields) = &fields {
-            tasks = tasks.fields(fields.iter().cloned());
-        }
-        if let Some(id) = &args.id_column {
-            tasks = tasks.id_column(id);
-        }
+        let tasks = args.reading.tasks(&source, shape.clone(), fields.as_deref(), &check)?;
         Ok(if form == Form::JsonLines {
             tasks
         } else {
@@ -295,7 +369,7 @@ async fn go(
     let found = survey(tasks()?)?;
     // A bad item is found by all parts, so that none of them runs.
     judge(&found, &source, &args, &plugin, &shape, printer)?;
-    let numbers = found.items.div_ceil(args.size.unwrap_or(1));
+    let numbers = found.items.div_ceil(args.reading.size.unwrap_or(1));
     let part = args.shard.map_or(0..numbers, |shard| shard.range(numbers));
     let tasks = || -> Result<_> {
         let (start, end) = (part.start, part.end);
@@ -307,7 +381,7 @@ async fn go(
         None => found,
         Some(_) => survey(tasks()?)?,
     };
-    note_carried(&source, fields.as_deref(), args.id_column.as_deref(), printer)?;
+    note_carried(&source, fields.as_deref(), args.reading.id_column.as_deref(), printer)?;
     let run = host.config().run().limits.overridden_by(&sums);
     if args.plan {
         let told = PlanOptions {
@@ -326,7 +400,6 @@ async fn go(
         );
     }
 
-    let replay = matches!(&earlier, Some((Earlier { how: How::Replay, .. }, _)));
     if !replay && found.tasks > 0 {
         keys::check(
             &host,
@@ -376,7 +449,7 @@ async fn go(
         workers: args.workers(&host),
         max_failures: args.max_failures,
         layout: Layout {
-            grouped: args.size.is_some(),
+            grouped: args.reading.size.is_some(),
             results: shape::gives_results(&plugin),
         },
     };
@@ -421,46 +494,6 @@ async fn go(
         note_offline(host.config(), args.json, printer);
     }
     Ok(ExitCode::from(code))
-}
-
-/// Returns the number of tasks that a batch of this many items has.
-pub(super) fn tasks_of(plugin: &Plugin, items: u64, size: Option<u64>) -> Result<u64> {
-    shape::of(plugin, size)?;
-    Ok(items.div_ceil(size.unwrap_or(1).max(1)))
-}
-
-/// Returns the number of tasks that a batch of the items in `file` has.
-///
-/// # Errors
-///
-/// Class `input` if the file cannot be read, or if an item is malformed or not of the plugin's type.
-pub(super) fn count_tasks(plugin: &Plugin, file: &Path, size: Option<u64>, env: &Env) -> Result<u64> {
-    let most = usize::try_from(MAX_INPUT_BYTES).unwrap_or(usize::MAX);
-    let spool = Path::new(env.var("TMPDIR").filter(|dir| !dir.is_empty()).unwrap_or("/tmp"));
-    let source = Source::open_with(&env.cwd().join(file), &SourceOptions::new(most), spool)?;
-    let shape = shape::of(plugin, size)?;
-    let check = |input: &serde_json::Value| plugin.check_input(input).map_err(|error| error.message().to_owned());
-    let fields = shape::input_fields(plugin, &shape);
-    let mut tasks = Tasks::new(source.read()?, shape, size.unwrap_or(1), None, &check);
-    if let Some(fields) = fields {
-        tasks = tasks.fields(fields);
-    }
-    let found = survey(tasks)?;
-    match found.first_bad.first() {
-        None => Ok(found.tasks),
-        Some(bad) => Err(Error::input(format!(
-            "{} of {} items cannot be run: {} line {}: {}",
-            found.bad,
-            found.items,
-            source.name(),
-            bad.at.line,
-            bad.reason
-        ))
-        .with_hint(format!(
-            "Correct them. An input has this form: {}",
-            plugin.sample_input()
-        ))),
-    }
 }
 
 /// Refuses bad items, or prints how many are left out.
@@ -531,9 +564,9 @@ fn columns(
     let mut items = source.header()?;
     if source.format() != Format::Csv {
         items = fields.map_or_else(|| vec!["input".to_owned()], <[_]>::to_vec);
-        items.extend(args.id_column.clone().filter(|id| !items.contains(id)));
+        items.extend(args.reading.id_column.clone().filter(|id| !items.contains(id)));
     }
-    let output = shape::output_fields(plugin, args.size.is_some());
+    let output = shape::output_fields(plugin, args.reading.size.is_some());
     let columns = Columns::new(items, output).delimiter(delimiter);
     Ok(Some(match args.shard {
         Some(shard) if !shard.is_first() => columns.no_header(),

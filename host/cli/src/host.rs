@@ -5,8 +5,9 @@ use super::global::Global;
 use super::hints::hint;
 use super::journal::journal_path;
 use super::{compiled, crates, registry};
-use agenthost::config::{Config, Env};
+use agenthost::config::{Config, Env, ProviderKind};
 use agenthost::error::Result;
+use agenthost::providers::script::Script;
 use agenthost::{Host, HostBuilder, Journal};
 
 /// Creates a host with the settings of the command line.
@@ -18,6 +19,21 @@ pub(super) fn host(config: Config, env: &Env, max_memory: Option<u64>) -> Result
 pub(super) fn recording_host(config: Config, global: &Global, env: &Env, max_memory: Option<u64>) -> Result<Host> {
     let journal = open_journal(&config, global, env)?;
     host_with(config, env, max_memory, journal)
+}
+
+/// Checks the scripts of the providers behind the model names, for a command that may call models.
+///
+/// # Errors
+///
+/// Class `config`, with the file and the line.
+pub(super) fn check_scripts(config: &Config) -> Result<()> {
+    for model in config.models().values().flatten() {
+        let provider = config.provider(&model.provider);
+        if let Some(ProviderKind::Script { file }) = provider.map(|provider| &provider.kind) {
+            Script::load(file)?;
+        }
+    }
+    Ok(())
 }
 
 /// Opens the journal for recording; `None` if it is disabled or has no place.

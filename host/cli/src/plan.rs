@@ -3,12 +3,10 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::builder::RangedU64ValueParser;
-
-use super::batch::{SumArgs, count_tasks, tasks_of};
+use super::batch::{ItemArgs, SumArgs};
 use super::budget::{PlanOptions, tell};
 use super::global::Global;
-use super::host::host;
+use super::host::{check_scripts, host};
 use super::output::Printer;
 use super::run::{LimitArgs, read_input};
 use super::which::PluginArgs;
@@ -23,12 +21,11 @@ pub(super) struct Args {
     /// Check whether this input fits: JSON, @FILE, or - for stdin
     #[arg(long, short, value_name = "JSON|@FILE|-")]
     input: Option<String>,
-    /// Plan for a batch of N items, or of the items in this file (.jsonl, .csv or .json)
+    /// Plan for a batch of N items, or of the items in this file (.jsonl, .csv, .tsv or .json), or - for stdin
     #[arg(long, value_name = "N|FILE", default_value = "1", value_parser = items)]
     items: Items,
-    /// Give each task N items of the file, if the plugin takes a list
-    #[arg(long, value_name = "N", requires = "items", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
-    size: Option<u64>,
+    #[command(flatten)]
+    reading: ItemArgs,
     /// End with exit code 3 if the worst case may cost more than this, or its cost is unknown
     #[arg(long, value_name = "USD")]
     fail_above: Option<Usd>,
@@ -55,7 +52,9 @@ fn items(text: &str) -> std::result::Result<Items, std::convert::Infallible> {
 pub(super) async fn plan(args: Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
     let (asked, sums) = (args.limits.patch()?, args.sums.patch()?);
     let input = args.input.as_deref().map(|input| read_input(input, env)).transpose()?;
-    let host = host(global.config(env)?, env, None)?;
+    let config = global.config(env)?;
+    check_scripts(&config)?;
+    let host = host(config, env, None)?;
     for note in host.config_notes() {
         printer.note(&note);
     }
@@ -64,8 +63,8 @@ pub(super) async fn plan(args: Args, global: &Global, env: &Env, printer: &Print
         plugin.check_input(input)?;
     }
     let items = match &args.items {
-        Items::Count(items) => tasks_of(&plugin, *items, args.size)?,
-        Items::File(file) => count_tasks(&plugin, file, args.size, env)?,
+        Items::Count(items) => args.reading.tasks_of(&plugin, *items)?,
+        Items::File(file) => args.reading.count_tasks(&plugin, file, env)?,
     };
     let told = PlanOptions {
         items,

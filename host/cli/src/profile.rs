@@ -1,7 +1,7 @@
 //! `agenthost profile`: limits for a manifest, from measured runs.
 //!
-//! The suggestion is twice the most that was measured, in round figures. Cassettes cost nothing and do not measure
-//! time; inputs are run with the configured models, as `run` does.
+//! The suggestion is twice the most that was measured, in round figures, and at least the tokens of replies as long as the
+//! prompts allow. Cassettes cost nothing and do not measure time; inputs are run with the configured models, as `run` does.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::cassettes::{needed, offline_host, play};
 use super::crates::{ask, rules_alone};
 use super::global::Global;
-use super::host::recording_host;
+use super::host::{check_scripts, host_with, open_journal};
 use super::offline::{OFFLINE, refuse_unasked};
 use super::output::{Bound, Printer, counted, exit_code};
 use super::run::read_input;
@@ -21,9 +21,12 @@ use super::table::thousands;
 use super::which::{find, options, sub_agents};
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
+use agenthost::journal::cassette::Cassette;
+use agenthost::journal::cassette::tape::Tape;
 use agenthost::limits::LimitsPatch;
+use agenthost::providers::offline::is_made_up;
 use agenthost::run::RunReport;
-use agenthost::{Host, Plugin, PluginSource};
+use agenthost::{Host, Journal, Plugin, PluginSource};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -48,6 +51,8 @@ pub(super) struct Args {
 struct Most {
     runs: u64,
     tokens: u64,
+    /// The tokens of a run whose replies are as long as its prompts allow.
+    full_tokens: u64,
     calls: u64,
     fuel: u64,
     /// The peak of any task of the plugin itself.
@@ -56,23 +61,38 @@ struct Most {
     wall: Option<Duration>,
     tasks: u64,
     depth: u64,
+    /// `true` if answers of any run were made up.
+    made_up: bool,
+}
+
+/// A run that was measured.
+struct Measured<'a> {
+    report: &'a RunReport,
+    tokens: u64,
+    full_tokens: u64,
+    made_up: bool,
+    /// `true` if its time is that of models.
+    timed: bool,
 }
 
 impl Most {
-    fn add(&mut self, report: &RunReport, tokens: u64, timed: bool) {
+    fn add(&mut self, run: &Measured<'_>) {
+        let report = run.report;
         let spent = &report.spent;
         let root = report.tasks.first().map(|root| root.plugin.as_str());
         let own = report.tasks.iter().filter(|task| Some(task.plugin.as_str()) == root);
         self.runs += 1;
-        self.tokens = self.tokens.max(tokens);
+        self.tokens = self.tokens.max(run.tokens);
+        self.full_tokens = self.full_tokens.max(run.full_tokens);
         self.calls = self.calls.max(spent.calls);
         self.fuel = self.fuel.max(spent.fuel);
         let memory = own.map(|task| task.spent.peak_memory).max();
         self.memory = self.memory.max(memory.unwrap_or_default());
-        self.wall = self.wall.max(timed.then_some(spent.wall));
+        self.wall = self.wall.max(run.timed.then_some(spent.wall));
         self.tasks = self.tasks.max(report.tasks.len().saturating_sub(1) as u64);
         let deepest = report.tasks.iter().map(|task| u64::from(task.id.depth())).max();
         self.depth = self.depth.max(deepest.unwrap_or_default());
+        self.made_up |= run.made_up;
     }
 
     /// Returns the suggested limits in the form of a manifest.
@@ -81,7 +101,7 @@ impl Most {
         let mut limits = Map::new();
         let mut set = |key: &str, value: Value| limits.insert(key.to_owned(), value);
         if self.calls > 0 {
-            set("tokens", round(twice(self.tokens)).into());
+            set("tokens", round(twice(self.tokens).max(self.full_tokens)).into());
             set("calls", twice(self.calls).into());
         }
         set("fuel", count(round(twice(self.fuel))).into());
@@ -123,29 +143,45 @@ pub(super) async fn profile(args: &Args, global: &Global, env: &Env, printer: &P
                         .with_hint("Run `agenthost test` to see what has changed."),
                 );
             };
-            most.add(report, now.expect.tokens, false);
+            most.add(&Measured {
+                report,
+                tokens: now.expect.tokens,
+                full_tokens: full_tokens(now, host.config().reply_tokens()),
+                made_up: has_made_up(cassette),
+                timed: false,
+            });
         }
         printer.note("a cassette records no times; for a timeout, give --input with a model that answers");
         plugin
     } else {
         let inputs: Result<Vec<Value>> = args.input.iter().map(|input| read_input(input, env)).collect();
-        let host = recording_host(global.config(env)?, global, env, None)?;
+        let config = global.config(env)?;
+        check_scripts(&config)?;
+        let journal = open_journal(&config, global, env)?;
+        let tape = Arc::new(journal.map_or_else(Tape::new, |journal| Tape::beside(journal.store().clone())));
+        let recorder = Journal::new(tape.clone()).bodies(config.journal().bodies);
+        let host = host_with(config, env, None, Some(recorder))?;
         let place = PluginSource::parse(&args.plugin.to_string_lossy(), env.cwd())?;
         ask(&path, host.project(), env, printer)?;
         let plugin = Arc::new(find(&host, &args.plugin.to_string_lossy(), &place, options, printer).await?);
         refuse_unasked(&host, &plugin, &host.limits(&plugin, LimitsPatch::default()), printer)?;
-        if let Some(code) = measure(&host, &plugin, (&inputs?, args.times), &mut most, printer).await? {
+        if let Some(code) = measure((&host, &tape), &plugin, (&inputs?, args.times), &mut most, printer).await? {
             return Ok(code);
         }
         plugin
     };
+    if most.made_up {
+        printer.note(
+            "the measured tokens rest on made-up answers: real ones are longer, up to `max_tokens` of each prompt",
+        );
+    }
     print(&plugin, &most, args.json, printer)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Runs every input `times` times. Returns the exit code of the first run that fails.
 async fn measure(
-    host: &Host,
+    (host, tape): (&Host, &Tape),
     plugin: &Plugin,
     (inputs, times): (&[Value], u32),
     most: &mut Most,
@@ -160,13 +196,41 @@ async fn measure(
             }
             if report.is_offline() && most.runs == 0 {
                 printer.note(OFFLINE);
-                printer.note("the measured tokens rest on made-up answers: real ones are longer, up to `max_tokens` of each prompt");
             }
             let tokens = report.spent.input_tokens.saturating_add(report.spent.output_tokens);
-            most.add(&report, tokens, !report.is_offline());
+            let recorded = tape.cassette(Map::new());
+            let full = recorded.map(|recorded| full_tokens(&recorded, host.config().reply_tokens()));
+            most.add(&Measured {
+                report: &report,
+                tokens,
+                full_tokens: full.unwrap_or_default(),
+                made_up: report.is_offline(),
+                timed: !report.is_offline(),
+            });
         }
     }
     Ok(None)
+}
+
+/// Returns the tokens of a recorded run if each reply were as long as its prompt allows. `reply_tokens` is the length of a
+/// reply whose prompt names none.
+fn full_tokens(run: &Cassette, reply_tokens: u32) -> u64 {
+    let asks = run.tasks.iter().flat_map(|task| &task.asks);
+    let full = asks.filter_map(|ask| {
+        let used = ask.tokens()?;
+        let request = ask.request.as_ref()?.as_object()?;
+        let most = request.get("max-tokens").and_then(Value::as_u64);
+        let output = most.unwrap_or(reply_tokens.into()).max(used.output);
+        Some(used.input.saturating_add(output))
+    });
+    full.fold(0, u64::saturating_add)
+}
+
+/// Returns whether any reply of a cassette bears the mark of the offline provider.
+fn has_made_up(cassette: &Cassette) -> bool {
+    let asks = cassette.tasks.iter().flat_map(|task| &task.asks);
+    let mut replies = asks.filter_map(|ask| ask.reply.as_ref());
+    replies.any(|reply| serde_json::to_string(reply).is_ok_and(|text| is_made_up(&text)))
 }
 
 fn print(plugin: &Plugin, most: &Most, json: bool, printer: &Printer) -> Result<()> {
@@ -185,6 +249,7 @@ fn print(plugin: &Plugin, most: &Most, json: bool, printer: &Printer) -> Result<
                 "tasks": most.tasks,
                 "depth": most.depth,
             },
+            "offline": most.made_up,
             "suggested": suggested,
         }));
     }
@@ -299,12 +364,14 @@ mod tests {
         let most = Most {
             runs: 2,
             tokens: 900,
+            full_tokens: 1_500,
             calls: 4,
             fuel: 700_000,
             memory: 1_200_000,
             wall: Some(Duration::from_secs(4)),
             tasks: 3,
             depth: 1,
+            made_up: false,
         };
         let suggested = Value::Object(most.suggested());
         let expected = json!({"tokens": 2_000, "calls": 8, "fuel": "1.5M", "memory": "4MiB", "timeout": "10s", "tasks": 6, "depth": 1});
@@ -317,6 +384,15 @@ mod tests {
         assert!(
             shown.starts_with("[package.metadata.agenthost.limits]\ntokens = 2_000\ncalls = 8\nfuel = \"1.5M\"\n"),
             "{shown}"
+        );
+        let full = Most {
+            full_tokens: 2_600,
+            ..most
+        };
+        assert_eq!(
+            full.suggested().get("tokens"),
+            Some(&json!(3_000)),
+            "the prompts allow more"
         );
         let idle = Most::default().suggested();
         assert_eq!(Value::Object(idle), json!({"fuel": "1", "memory": "1MiB"}));

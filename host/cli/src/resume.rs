@@ -11,7 +11,7 @@ use super::batch::again::again;
 use super::batch::recorded::{Earlier, How};
 use super::command::RecordedRunCommand;
 use super::global::Global;
-use super::host::recording_host;
+use super::host::{check_scripts, recording_host};
 use super::journal;
 use super::offline::refuse_unasked;
 use super::output::{Printer, exit_code};
@@ -96,6 +96,7 @@ pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Pr
         true => config.with_offline_models()?,
         false => config,
     };
+    check_scripts(&config)?;
     let host = recording_host(config, global, env, max_memory(&limits))?;
     for note in host.config_notes() {
         printer.note(&note);

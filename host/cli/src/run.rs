@@ -15,7 +15,7 @@ use super::allowance;
 use super::cassettes::Recording;
 use super::command::RecordedRunCommand;
 use super::global::Global;
-use super::host::recording_host;
+use super::host::{check_scripts, recording_host};
 use super::offline::{note_offline, refuse_unasked};
 use super::output::{Bound, Printer, exit_code};
 use super::progress::Progress;
@@ -119,6 +119,7 @@ pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printe
         given => given,
     };
     let config = global.config(env)?;
+    check_scripts(&config)?;
     let memory = max_memory(&limits);
     let cassette = args.record.as_ref();
     let cassette = cassette.map(|file| Recording::begin(&env.cwd().join(file), &config, global, env));

@@ -143,7 +143,7 @@ impl Classify for ProviderSetupError {
                 "Install the system's root certificates (the package is usually called ca-certificates)."
             }
             Self::ReadScript { .. } => "Check the path of the script in the provider's configuration.",
-            Self::Script { .. } => "The documentation of agenthost_providers::script describes the format of a script.",
+            Self::Script { .. } => "Correct the script; docs/script.md describes its format.",
         };
         Some(hint.into())
     }

@@ -43,6 +43,19 @@ impl Provider for Offline {
     }
 }
 
+/// Returns whether the offline provider made up a reply with this text, as far as its mark shows it: a reply whose schema
+/// allows no free text has none.
+///
+/// ```
+/// use agenthost_providers::offline::is_made_up;
+///
+/// assert!(is_made_up("[offline] no model was asked: Name a color."));
+/// assert!(!is_made_up("Blue."));
+/// ```
+pub fn is_made_up(text: &str) -> bool {
+    text.contains(MARK)
+}
+
 fn answer(request: &Request) -> Reply {
     let text = match &request.schema {
         Some(schema) => make::value(schema, fingerprint(request)).to_string(),

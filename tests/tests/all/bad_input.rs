@@ -7,7 +7,7 @@ use agenthost_tests::guests::guests;
 use agenthost_tests::server::{Reply, Server};
 use serde_json::json;
 
-use crate::{guest, machine, machine_at, run_json};
+use crate::{guest, machine, machine_at, questions, run_json};
 
 /// A component whose task returns its input, exported under these names, with these imports.
 fn component(tasks: &[&str], imports: &[&str]) -> Vec<u8> {
@@ -26,6 +26,59 @@ fn component(tasks: &[&str], imports: &[&str]) -> Vec<u8> {
         exports.collect::<String>()
     );
     wat::parse_str(&text).unwrap()
+}
+
+#[test]
+fn a_wrong_script_stops_a_command_before_anything_starts() {
+    let machine = machine().config(
+        "[models]\nfast = \"scripted/any\"\n[providers.scripted]\nkind = \"script\"\nfile = \"answers.toml\"\n",
+    );
+    machine.write(
+        "answers.toml",
+        "[[rule]]\ntext = \"fine\"\n\n[[rule]]\ntext = \"two\"\njson = 1\n",
+    );
+    let asks = guest("asks");
+    let input = questions(&["Why?"], "parallel").to_string();
+    machine.write("items.jsonl", format!("{input}\n"));
+    let commands: [&[&str]; 4] = [
+        &["run", &asks, "-i", &input],
+        &["batch", &asks, "items.jsonl"],
+        &["plan", &asks],
+        &["profile", &asks, "-i", &input],
+    ];
+    let wrong = "answers.toml:4: a rule has exactly one of text, json, refusal, error and hang = true\n\nhint: Correct the script;";
+    for command in commands {
+        let output = machine.run(command);
+        assert!(output.error(2).contains(wrong), "{output}");
+    }
+    assert_eq!(
+        machine.run(["runs", "--json"]).json(0)["runs"],
+        json!([]),
+        "nothing has begun"
+    );
+    let doctor = machine.run(["doctor"]);
+    assert!(
+        doctor.stdout.contains("answers.toml:4: a rule has exactly one of"),
+        "{doctor}"
+    );
+    // It is not needed.
+    let offline = machine.run([commands[0], &["--offline-models"]].concat());
+    assert_eq!(offline.code, 0, "{offline}");
+    assert_eq!(machine.run(["replay", "last"]).code, 0);
+
+    std::fs::remove_file(machine.cwd().join("answers.toml")).unwrap();
+    for command in commands {
+        let output = machine.run(command);
+        let error = output.error(2);
+        assert!(
+            error.contains("answers.toml") && error.contains("Check the path of the script"),
+            "{output}"
+        );
+    }
+    machine.write("answers.toml", "[[rule]]\ntext = \"fine\"\n");
+    for command in commands {
+        assert_eq!(machine.run(command).code, 0, "{command:?}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use agenthost_tests::env::TestEnv;
 use agenthost_tests::server::{Reply, Server};
 use serde_json::json;
 
-use crate::{guest, machine, machine_at};
+use crate::{guest, machine, machine_at, questions};
 
 const PRICES: &str =
     "[prices.\"local/small\"]\ninput = 2\noutput = 10\n[prices.\"local/large\"]\ninput = 4\noutput = 20\n";
@@ -278,6 +278,90 @@ fn a_run_that_may_cost_more_than_is_confirmed_does_not_start() {
         shown.contains("estimate: typically $0.0003 (from 5 tasks of the last 2 runs), at worst $4.00"),
         "{shown}"
     );
+}
+
+#[test]
+fn the_answer_of_a_person_decides_whether_an_expensive_run_starts() {
+    let server = Server::start(|request| Reply::text(request.prompt()).usage(100, 10));
+    let machine = machine().config(&format!("{}{PRICES}", server.config()));
+    let input = questions(&["Why?"], "parallel").to_string();
+    for (answer, code, asked) in [("n", 2, 0), ("", 2, 0), ("y", 0, 1)] {
+        let args = ["run", &guest("asks"), "--input", &input, "--confirm-above", "3"];
+        let started = machine.start_with_keyboard(args);
+        started.screen.wait_for("the question", |lines| {
+            lines
+                .last()
+                .is_some_and(|line| line == "the worst case costs $4.00: more than $3.00. Start? [y/N]")
+        });
+        assert_eq!(server.count(), 0, "nothing is asked before the answer");
+        started.screen.enter(answer);
+        let (ended, screen) = started.finish();
+        let shown = screen.lines.join("\n");
+        assert_eq!((ended, server.count()), (code, asked), "{answer:?}: {shown}");
+        assert_eq!(
+            shown.contains("more than --confirm-above $3.00, and not confirmed"),
+            answer != "y",
+            "{shown}"
+        );
+    }
+}
+
+#[test]
+fn a_plan_reads_a_file_as_a_batch_does() {
+    let server = nobody_asks();
+    let machine = machine().config(&format!("{}{PRICES}", server.config()));
+    let asks = guest("asks");
+    machine.write(
+        "items.txt",
+        "prompts|mode|max-tokens|id\n[\"a\"]|parallel|100|x\n[\"b\"]|parallel|100|y\n[\"c\"]|parallel|100|z\n",
+    );
+    let read = ["--format", "csv", "--delimiter", "|", "--id-column", "id"];
+    let plan = |more: &[&str]| {
+        let args = [&["plan", &asks, "--json", "--items", "items.txt"], &read[..], more].concat();
+        machine.run(args)
+    };
+    assert_eq!(plan(&[]).json(0)["items"], 3);
+    assert_eq!(plan(&["--limit", "2"]).json(0)["items"], 2);
+    let batch = [&["batch", &asks, "items.txt", "--plan", "--json"], &read[..]].concat();
+    assert_eq!(machine.run(batch).json(0)["items"], 3, "it is the same file");
+    assert_eq!(
+        machine
+            .piped(
+                [&["plan", &asks, "--json", "--items", "-"], &read[..]].concat(),
+                "prompts|mode|max-tokens|id\n[\"a\"]|parallel|100|x\n"
+            )
+            .json(0)["items"],
+        1
+    );
+    let wrong = machine.run([
+        "plan",
+        &asks,
+        "--items",
+        "items.txt",
+        "--format",
+        "csv",
+        "--id-column",
+        "nr",
+    ]);
+    assert!(
+        wrong.error(2).contains("--id-column: items.txt has no column nr"),
+        "{wrong}"
+    );
+    let number = machine.run(["plan", &asks, "--items", "3", "--delimiter", "tab"]);
+    assert!(
+        number
+            .error(2)
+            .contains("--delimiter: --items is a number and not a file"),
+        "{number}"
+    );
+    assert_eq!(
+        machine
+            .run(["plan", &asks, "--items", "5", "--limit", "2", "--json"])
+            .json(0)["items"],
+        2
+    );
+    machine.run(["plan", &asks, "--delimiter", "tab"]).error(2);
+    assert_eq!(server.count(), 0);
 }
 
 #[test]

@@ -241,6 +241,9 @@ fn the_help_of_batch() {
           --size <N>
               Give each task N items, if the plugin takes a list
 
+          --limit <N>
+              Use only the first N items
+
           --workers <N|auto>
               The number of tasks that run at once; auto starts with 4 and grows while no request waits
               
@@ -252,9 +255,6 @@ fn the_help_of_batch() {
 
           --max-failures <N>
               Start no more tasks after N items have failed
-
-          --limit <N>
-              Use only the first N items
 
           --shard <I/N>
               Run only part I of N equal parts, whose results in their order are those of the whole

@@ -1,4 +1,4 @@
-//! An in-memory journal of one run, which records a cassette or replays one.
+//! An in-memory journal of one run at a time, which records a cassette or replays one.
 //!
 //! A tape that replays a cassette answers queries about tasks from it, and records the current run. A tape made by
 //! [`Tape::beside`] passes all entries on to another journal.
@@ -19,7 +19,7 @@ use agenthost_core::error::Result;
 use agenthost_core::llm::Usage;
 use agenthost_core::task::{Outcome, TaskId};
 
-/// An in-memory journal of one run.
+/// An in-memory journal of one run: the last one that began.
 ///
 /// `Host::rehearse` replays a cassette with it. To record, it is the journal of a host, alone or [beside](Tape::beside)
 /// another journal.
@@ -257,7 +257,12 @@ impl RecordedRun {
 
     fn take(&mut self, entry: JournalEntry) {
         match entry {
-            JournalEntry::RunStarted(run) => self.run = Some(run),
+            JournalEntry::RunStarted(run) => {
+                *self = Self {
+                    run: Some(run),
+                    ..Self::default()
+                };
+            }
             JournalEntry::RunEnded { end, .. } => {
                 if let Some(run) = &mut self.run {
                     run.end = Some(end);
