@@ -54,6 +54,7 @@ mod all {
     mod server;
     mod shares;
     mod sharing;
+    mod sizes;
     mod taking_over;
     mod terminal;
     mod tidy;

@@ -27,6 +27,7 @@ mod shares;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod waits;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -68,6 +69,7 @@ pub use self::probe::{ModelProbe, SchemaSupport};
 pub use self::run::{FailedTasks, Rehearsal, RunHandle};
 pub use self::run_builder::{RecordedRunBuilder, RunBuilder};
 pub use self::settings::sandbox_settings;
+pub use self::waits::{BatchWait, BatchWaits};
 
 /// A host of sub-agent tasks. Clones are cheap and refer to the same host.
 #[derive(Clone)]

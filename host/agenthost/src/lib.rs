@@ -104,8 +104,8 @@ pub use agenthost_core::task::{Failure, FailureClass, Outcome, OutputError, Task
 pub use cancellation::Cancellation;
 pub use error::{Error, ErrorClass, Result};
 pub use host::{
-    Batch, BatchBuilder, Events, FailedTasks, Host, HostBuilder, Lagged, LoadOptions, ModelProbe, Plugin, PluginSource,
-    RecordedRunBuilder, Rehearsal, RunBuilder, RunHandle, SchemaSupport,
+    Batch, BatchBuilder, BatchWait, BatchWaits, Events, FailedTasks, Host, HostBuilder, Lagged, LoadOptions,
+    ModelProbe, Plugin, PluginSource, RecordedRunBuilder, Rehearsal, RunBuilder, RunHandle, SchemaSupport,
 };
 pub use journal::Journal;
 

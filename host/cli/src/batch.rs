@@ -444,7 +444,7 @@ async fn go(
     let runner = runner.open().await?;
     // The file is emptied only now, once this process owns the run.
     let mut output = results.begin(columns, printer)?;
-    let line = ProgressLine::new(found.items);
+    let line = ProgressLine::new(found.items, runner.waits());
     let settings = Settings {
         workers: args.workers(&host),
         max_failures: args.max_failures,

@@ -252,13 +252,7 @@ impl Live {
     fn words(&self) -> String {
         let live = self.sub_tasks.saturating_sub(self.ended);
         match &self.doing {
-            Doing::Waiting(reason, until) => {
-                let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-                match left.map(|left| left.as_secs_f64().ceil() as u64) {
-                    Some(left @ 1..) => format!("{reason}, next try in {}", seconds(Duration::from_secs(left))),
-                    _ => reason.clone(),
-                }
-            }
+            Doing::Waiting(reason, until) => next_try(reason, *until),
             Doing::Idle(_) if live > 0 => format!("waiting for {live} of {}", counted(self.sub_tasks, "sub-tasks")),
             Doing::Idle(text) => (*text).to_owned(),
             Doing::Text(text) => text.clone(),
@@ -345,6 +339,15 @@ impl Lines for Tasks {
             lines.push(format!("and {}", counted((all - shown) as u64, "more tasks")));
         }
         lines
+    }
+}
+
+/// Returns the reason for a wait, with the time that is left of it if its end is known.
+pub(super) fn next_try(reason: &str, until: Option<Instant>) -> String {
+    let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+    match left.map(|left| left.as_secs_f64().ceil() as u64) {
+        Some(left @ 1..) => format!("{reason}, next try in {}", seconds(Duration::from_secs(left))),
+        _ => reason.to_owned(),
     }
 }
 

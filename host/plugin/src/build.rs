@@ -14,6 +14,7 @@ mod provenance;
 mod reproduce;
 mod rules;
 mod sections;
+mod summary;
 mod tools;
 mod watch;
 mod wit;

@@ -99,7 +99,7 @@ fn a_hundred_and_three_items_come_out_once_each_in_their_order() {
     }
     assert_eq!(server.count(), 103);
     assert!(
-        summary(&output).starts_with("103 items: 103 ok; 103 calls, 1030 tokens in, 515 out, "),
+        summary(&output).starts_with("103 items: 103 ok; 103 calls, 1,030 tokens in, 515 out, "),
         "{output}"
     );
     let most = server.max_in_flight();

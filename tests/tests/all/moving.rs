@@ -96,6 +96,36 @@ fn a_task_says_until_when_it_waits() {
     interrupted(started);
 }
 
+#[test]
+fn a_batch_says_why_all_of_its_items_wait() {
+    let refused = || Reply::error(503, "overloaded_error", "busy").header("retry-after", "600");
+    let server = Server::start(move |_| refused());
+    let machine = machine_at(&server).config(&server.config().replace("retries = 0", "retries = 3"));
+    let args = batch(&machine, 3);
+    let more = ["--workers", "2", "--timeout", "1h", "--output", "out.jsonl"].map(str::to_owned);
+    let started = machine.start_on_terminal(80, 24, [&args[..], &more[..]].concat());
+    started.screen.wait_for("a wait", |lines| {
+        let line = lines.last();
+        line.is_some_and(|line| line.contains("0/3  ") && line.contains("waiting") && line.contains("next try in "))
+    });
+    interrupted(started);
+
+    // One request takes most of what is left for all; the others wait for it.
+    let server = Server::start(|_| Reply::text("An answer.").held(&Gate::default()));
+    let machine = machine_at(&server);
+    let args = batch(&machine, 3);
+    let more = ["--workers", "3", "--run-tokens", "150", "--output", "out.jsonl"].map(str::to_owned);
+    let started = machine.start_on_terminal(80, 24, [&args[..], &more[..]].concat());
+    server.wait_until("a request", |seen| seen.len() == 1);
+    std::thread::sleep(Duration::from_secs(3));
+    let line = started.screen.lines().pop().unwrap_or_default();
+    assert!(
+        line.contains("0/3  ") && !line.contains("waiting"),
+        "one of them goes ahead: {line}"
+    );
+    interrupted(started);
+}
+
 /// After Ctrl-C, nothing is left of the lines that moved.
 fn interrupted(started: agenthost_tests::env::OnTerminal) -> Vec<String> {
     started.running.interrupt();

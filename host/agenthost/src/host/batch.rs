@@ -16,6 +16,7 @@ use super::fault::caught;
 use super::record::{Mode, Recorder};
 use super::run::FailedTasks;
 use super::tree::{NewTask, RunState};
+use super::waits::BatchWaits;
 use super::{Host, LoadedPlugin, Plugin};
 use crate::batch::drive::{Stop, Summary};
 use crate::batch::{ItemEnd, Runner};
@@ -70,6 +71,7 @@ pub struct Batch {
     /// The error of the first provider that refused its key.
     refused_key: Arc<OnceLock<String>>,
     stop: CancellationToken,
+    waits: BatchWaits,
 }
 
 /// A batch that has not begun.
@@ -190,7 +192,8 @@ impl BatchBuilder {
             Some(recorded) => recorded,
         };
         let recorder = host.recorder(&record, mode);
-        let events = EventLog::none();
+        let waits = BatchWaits::default();
+        let events = EventLog::of_batch(waits.clone());
         host.check_allowance(recorder.as_deref())?;
         let run = RunState::new(&host, &plugin, &record, recorder.clone(), stop.token(), events)?;
         if let Some(recorder) = &recorder {
@@ -219,6 +222,7 @@ impl BatchBuilder {
             begun,
             refused_key: Arc::default(),
             stop: stop.token().clone(),
+            waits,
         })
     }
 }
@@ -227,6 +231,11 @@ impl Batch {
     /// Returns the id of the run.
     pub fn id(&self) -> &RunId {
         self.run.id()
+    }
+
+    /// Returns the waits of its tasks, for a display.
+    pub fn waits(&self) -> BatchWaits {
+        self.waits.clone()
     }
 
     /// Returns whether the task `number` is part of this batch. A replay leaves out tasks that did not begin when the

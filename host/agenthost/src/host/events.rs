@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 
 use futures_util::{Stream, StreamExt};
 
+use super::waits::BatchWaits;
 use agenthost_core::run::Event;
 
 /// The number of events that a run keeps: all events of a run with 1,000 sub-tasks, each with two model calls. An event
@@ -21,6 +22,8 @@ const KEPT: usize = 8_192;
 pub(super) struct EventLog {
     log: Mutex<Log>,
     kept: usize,
+    /// The waits of a batch, which keeps no events.
+    waits: Option<BatchWaits>,
 }
 
 #[derive(Default)]
@@ -39,19 +42,24 @@ impl EventLog {
         Self::keeping(KEPT)
     }
 
-    /// Creates a log that keeps nothing, for batches: their events have no reader.
-    pub(super) fn none() -> Arc<Self> {
-        Self::keeping(0)
+    /// Creates a log that keeps only the present waits, for a batch.
+    pub(super) fn of_batch(waits: BatchWaits) -> Arc<Self> {
+        let log = Mutex::default();
+        Arc::new(Self {
+            log,
+            kept: 0,
+            waits: Some(waits),
+        })
     }
 
     fn keeping(kept: usize) -> Arc<Self> {
         let log = Mutex::default();
-        Arc::new(Self { log, kept })
+        Arc::new(Self { log, kept, waits: None })
     }
 
     pub(super) fn push(&self, event: Event) {
-        if self.kept == 0 {
-            return;
+        if let Some(waits) = &self.waits {
+            return waits.take(&event);
         }
         let mut log = self.lock();
         if log.ended {
@@ -235,7 +243,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_log_without_readers_keeps_nothing() {
-        let log = EventLog::none();
+        let log = EventLog::of_batch(BatchWaits::default());
         log.push(event(0));
         log.end();
         assert_eq!(rest(&mut Events::of(&log)).await, []);

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use crate::allowance;
 use crate::output::{Printer, counted, exit};
-use crate::progress::{Lines, Part, Progress, fit, lock, seconds};
+use crate::progress::{Lines, Part, Progress, fit, lock, next_try, seconds, words};
 use crate::table;
+use agenthost::BatchWaits;
 use agenthost::batch::drive::{Stop, Summary};
 use agenthost::config::Config;
 use agenthost::limits::LimitKind;
@@ -32,13 +33,15 @@ pub(super) struct ProgressLine {
 struct Line {
     parts: Vec<Part>,
     started: Instant,
+    waits: BatchWaits,
 }
 
 impl ProgressLine {
-    pub(super) fn new(items: u64) -> Self {
+    pub(super) fn new(items: u64, waits: BatchWaits) -> Self {
         let line = Arc::new(Mutex::new(Line {
             parts: vec![Part::whole(9, format!("0/{}", table::count(items)))],
             started: Instant::now(),
+            waits,
         }));
         let progress = Progress::draw(&line);
         Self { line, progress, items }
@@ -59,6 +62,10 @@ impl Lines for Line {
     fn lines(&self, width: usize, _: usize) -> Vec<String> {
         let mut parts = self.parts.clone();
         parts.push(Part::whole(2, seconds(self.started.elapsed())));
+        if let Some(wait) = self.waits.all() {
+            let reason = format!("waiting{}", wait.reason.map_or("", words));
+            parts.push(Part::whole(6, next_try(&reason, wait.until)));
+        }
         vec![fit(parts, width)]
     }
 }
@@ -146,8 +153,8 @@ pub(super) fn say(run: Option<&RunId>, summary: &Summary, all: u64, printer: &Pr
     printer.say(&format!(
         "{run}{counts}; {}, {} tokens in, {} out, {}, {:.1} s, {:.1} items/s",
         counted(spent.calls, "calls"),
-        spent.input_tokens,
-        spent.output_tokens,
+        table::count(spent.input_tokens),
+        table::count(spent.output_tokens),
         cost(summary),
         spent.wall.as_secs_f64(),
         summary.rate(spent.wall),

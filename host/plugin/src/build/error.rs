@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::compile_target::TARGET;
-use super::explain::summary;
+use super::summary::summary;
 use crate::error::{ComponentError, PluginFileError};
 use agenthost_core::error::{Classify, Error, ErrorClass, Inner};
 

@@ -151,6 +151,36 @@ fn the_report_of_the_compiler_follows_the_hint_if_it_is_asked_for() {
 }
 
 #[test]
+fn the_first_build_shows_its_progress_and_waits_for_another_build() {
+    let machine = offline();
+    write_crate(&machine, "helper", "", "", "//! Nothing.\n");
+    let waits = "fn main() { std::thread::sleep(std::time::Duration::from_secs(2)) }\n";
+    machine.write("helper/build.rs", waits);
+    write_crate(&machine, "sample", CDYLIB, &on("helper"), "//! Nothing.\n");
+    // As cargo does in a build of the same directory.
+    let lock = machine.write("sample/target/wasm32-wasip2/release/.cargo-lock", "");
+    let lock = std::fs::File::create(lock).unwrap();
+    lock.lock().unwrap();
+    let started = machine.start_on_terminal(80, 24, ["build", "sample"]);
+    let lines = started.screen.wait_for("the lock", |lines| {
+        lines
+            .last()
+            .is_some_and(|line| line.contains("building sample  waiting for another build to release the "))
+    });
+    assert!(lines.last().unwrap().ends_with(" s"), "{lines:#?}");
+    lock.unlock().unwrap();
+    started.screen.wait_for("the progress", |lines| {
+        let line = lines.last().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        line.is_some_and(|words| matches!(words[..], [_, "building", "sample", counts, _, "s"] if counts.contains('/')))
+    });
+    let (code, screen) = started.finish();
+    assert_eq!(code, 2, "it is not a plugin: {screen:?}");
+    let shown = screen.lines.join("\n");
+    assert!(!shown.contains("building sample"), "{shown}");
+    assert!(shown.contains("the component exports no"), "{shown}");
+}
+
+#[test]
 fn wit_that_is_wrong_is_shown_with_its_line_before_anything_is_compiled() {
     // Whatever is compiled, it is not found.
     let machine = offline().var("RUSTC", "/nowhere/rustc");
