@@ -10,6 +10,7 @@
 mod all {
     mod aimock;
     mod allowance;
+    mod ask_again;
     mod attack;
     mod bad_input;
     mod batch;

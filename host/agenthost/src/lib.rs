@@ -110,9 +110,9 @@ pub use host::{
 pub use journal::Journal;
 
 pub use agenthost_config as config;
-#[doc(hidden)]
-pub use agenthost_core::date;
 pub use agenthost_core::task;
+#[doc(hidden)]
+pub use agenthost_core::{date, nearest};
 #[cfg(feature = "registry")]
 pub use agenthost_registry as registry;
 

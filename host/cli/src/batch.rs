@@ -441,6 +441,10 @@ async fn go(
         Some((record, How::Resume { failed: false, .. })) => runner.resume(record, FailedTasks::Keep),
         Some((record, How::Replay)) => runner.replay(record),
     };
+    let runner = match earlier.as_ref().map(|(earlier, _)| &earlier.how) {
+        Some(How::Resume { again: Some(again), .. }) => runner.ask_again(again.clone()),
+        _ => runner,
+    };
     let runner = runner.open().await?;
     // The file is emptied only now, once this process owns the run.
     let mut output = results.begin(columns, printer)?;

@@ -1,5 +1,6 @@
 //! `agenthost resume`: resumes a run that stopped before its end.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -21,8 +22,10 @@ use agenthost::config::Env;
 use agenthost::error::{Error, Result};
 use agenthost::journal::{JournalError, JournalStore, RunKind, RunRecord};
 use agenthost::limits::{LimitsPatch, Spent};
+use agenthost::nearest::nearest;
+use agenthost::printable::shell_word;
 use agenthost::run::{ModelReport, REPORT_FORMAT};
-use agenthost::task::{Outcome, RecordedReport};
+use agenthost::task::{Outcome, RecordedReport, TaskId};
 use agenthost::{FailedTasks, Host};
 
 #[derive(Debug, clap::Args)]
@@ -32,6 +35,10 @@ pub(super) struct Args {
     /// Keep only outputs: also run failed tasks again, with the answers that they had received
     #[arg(long)]
     failed: bool,
+    /// Ask the model anew for this task, such as root/0 or the name of its plugin, even if the run has ended: its replies
+    /// stay in the record and are replaced by new ones
+    #[arg(long, value_name = "TASK")]
+    ask_again: Option<String>,
     /// Resume although a plugin has changed: its tasks run again, and only new requests are paid for
     #[arg(long)]
     changed_plugins: bool,
@@ -53,17 +60,19 @@ pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Pr
     let config = global.config(env)?;
     let (id, failed) = (args.run.clone(), failed(args.failed));
     // The host opens the journal itself.
-    let (record, ended) = journal::read(global, &config, env, move |journal| {
+    let name = args.ask_again.clone();
+    let (record, ended, asked_again) = journal::read(global, &config, env, move |journal| {
         let record = journal.find(&id)?;
         let ended = ended(journal, &record, failed)?;
-        Ok((record, ended))
+        let again = name.map(|name| find_task(journal, &record, &name)).transpose()?;
+        Ok((record, ended, again))
     })
     .await?;
     if record.kind != RunKind::Batch && sums != LimitsPatch::default() {
         return Err(Error::usage(format!("run {} is not a batch", record.id))
             .with_hint("Limits with --run- are those of all tasks of a batch; without it, those of the run."));
     }
-    if let Some(ended) = ended {
+    if let Some(ended) = ended.filter(|_| asked_again.is_none()) {
         printer.note(&format!("run {} has ended; nothing is run again", record.id));
         match (&ended, args.json) {
             (_, true) => {
@@ -83,6 +92,7 @@ pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Pr
             how: How::Resume {
                 failed: args.failed,
                 limits: Box::new((limits, sums)),
+                again: asked_again,
             },
             changed_plugins: args.changed_plugins,
             accept_command: args.accept_command,
@@ -108,8 +118,51 @@ pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Pr
     }
     refuse_unasked(&host, &plugin, &host.limits(&plugin, &limits), printer)?;
     let asked = asked_limits(&host, &plugin, &limits);
-    let run = host.resume(&plugin, &record, failed).limits(&limits);
+    let mut run = host.resume(&plugin, &record, failed).limits(&limits);
+    if let Some(task) = asked_again {
+        run = run.ask_again(task);
+    }
     watch(run.start().await?, &host, &plugin, &asked, args.json, global, printer).await
+}
+
+/// Returns the task of a run with this id, or the only one of the plugin with this name.
+fn find_task(journal: &dyn JournalStore, record: &RunRecord, name: &str) -> Result<TaskId> {
+    /// The number of tasks that an error names.
+    const NAMED: usize = 5;
+    let (mut ids, mut of_plugin, mut known) = (BTreeSet::new(), Vec::new(), BTreeSet::new());
+    journal.each_task(&record.id, "", &mut |task| {
+        let plugin = task.plugin.split('@').next().unwrap_or_default().to_owned();
+        if plugin == name || task.plugin == name {
+            of_plugin.push(task.id.clone());
+        }
+        known.extend([plugin, task.id.clone()]);
+        ids.insert(task.id);
+        ControlFlow::Continue(())
+    })?;
+    if ids.contains(name) {
+        return Ok(TaskId::recorded(name));
+    }
+    if let [one] = of_plugin.as_slice() {
+        return Ok(TaskId::recorded(one));
+    }
+    let list = format!(
+        "`agenthost show {} --all` lists the tasks of the run.",
+        shell_word(&record.id)
+    );
+    if of_plugin.is_empty() {
+        let nearest = nearest(name, known.iter().map(String::as_str));
+        let hint = nearest.map_or(list.clone(), |nearest| format!("Did you mean `{nearest}`? {list}"));
+        return Err(Error::usage(format!("run {} has no task {name}", record.id)).with_hint(hint));
+    }
+    let named: Vec<_> = of_plugin.iter().take(NAMED).map(String::as_str).collect();
+    let more = if of_plugin.len() > NAMED { ", …" } else { "" };
+    Err(Error::usage(format!(
+        "{} tasks of run {} are of {name}: {}{more}",
+        of_plugin.len(),
+        record.id,
+        named.join(", ")
+    ))
+    .with_hint(format!("Name one of them by its id. {list}")))
 }
 
 /// The document that `run --json` printed for a run that has ended.

@@ -443,12 +443,15 @@ pub enum RequestEnd {
         /// The charge for it.
         used: RecordedUse,
     },
-    /// The request was abandoned after it had been sent.
+    /// The request was abandoned after it had been sent, or its reply was replaced because the task was asked again.
     Lost {
         /// The charge for it.
         used: RecordedUse,
         /// The same for the report of its model.
         model: ModelReport,
+        /// The replies that were replaced, in the order in which they arrived.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        replaced: Vec<Reply>,
     },
 }
 

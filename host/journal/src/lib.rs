@@ -259,6 +259,20 @@ pub enum JournalEntry {
         /// The model call or the sub-task.
         what: Asked,
     },
+    /// A task asks for something anew. An earlier ask under the same number is replaced, even if it is the same, with all
+    /// that belongs to it.
+    AskedAgain {
+        /// The run.
+        run: String,
+        /// The task.
+        task: String,
+        /// The number of the ask within its task.
+        ask: u64,
+        /// The model call or the sub-task.
+        what: Asked,
+        /// The charges for the earlier ask and the replies to it.
+        requests: Vec<RequestRecord>,
+    },
     /// A request of a call is about to be sent.
     RequestSent {
         /// The run.
@@ -346,10 +360,10 @@ impl JournalEntry {
             Self::RunStarted(run) => json_bytes(&run.command) + run.plugin.len(),
             Self::RunEnded { end, .. } => json_bytes(&end.summary),
             Self::TaskStarted { plugin, input, .. } => plugin.len() + input.as_ref().map_or(0, json_bytes),
-            Self::Asked { what, .. } => match what {
-                Asked::Model { request, .. } => request.as_ref().map_or(0, json_bytes),
-                Asked::SubTask { task } => json_bytes(task),
-            },
+            Self::Asked { what, .. } => asked_bytes(what),
+            Self::AskedAgain { what, requests, .. } => {
+                asked_bytes(what) + requests.iter().map(|request| json_bytes(&request.end)).sum::<usize>()
+            }
             Self::RequestSent { model, .. } => model.len(),
             Self::RequestEnded { request, .. } => request.as_ref().map_or(0, |request| json_bytes(&request.end)),
             Self::Answered { result, .. } => json_bytes(result),
@@ -360,6 +374,13 @@ impl JournalEntry {
             Self::RunResumed { .. } | Self::Turned { .. } => 0,
         };
         (ENTRY_BYTES + bodies) as u64
+    }
+}
+
+fn asked_bytes(what: &Asked) -> usize {
+    match what {
+        Asked::Model { request, .. } => request.as_ref().map_or(0, json_bytes),
+        Asked::SubTask { task } => json_bytes(task),
     }
 }
 

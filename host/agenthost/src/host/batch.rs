@@ -109,6 +109,7 @@ pub struct BatchBuilder {
     run_limits: LimitsPatch,
     command: Value,
     from: Option<(RunRecord, Mode)>,
+    again: Option<TaskId>,
     stop: Cancellation,
 }
 
@@ -122,6 +123,7 @@ impl Host {
             run_limits: LimitsPatch::default(),
             command: Value::Null,
             from: None,
+            again: None,
             stop: Cancellation::new(),
         }
     }
@@ -156,6 +158,41 @@ impl BatchBuilder {
         self
     }
 
+    /// Makes the model calls of `task` again in a resumed batch, as
+    /// [`RecordedRunBuilder::ask_again`](super::RecordedRunBuilder::ask_again) does. The task number *n* of the batch is
+    /// `root/n`.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::batch::Runner as _;
+    /// use agenthost::{FailedTasks, Host, Journal, TaskId};
+    /// use agenthost::providers::script::Script;
+    /// use serde_json::json;
+    ///
+    /// # let component = ask();
+    /// # let dir = tempfile::tempdir()?;
+    /// let script = "[[rule]]\ntimes = 1\ntext = 'Sorry?'\n[[rule]]\ntext = 'Blue.'";
+    /// let journal = Journal::sqlite(dir.path().join("journal.db"))?;
+    /// let builder = Host::builder().model("fast", "own/any").provider("own", Script::parse(script, "colors")?);
+    /// let host = builder.journal(journal.clone()).build()?;
+    /// let ask = host.load_bytes(&component)?;
+    /// let batch = host.batch(&ask).open().await?;
+    /// assert_eq!(batch.run(0, json!("Name a color.")).await.outcome.output::<String>()?, "Sorry?");
+    /// drop(batch);
+    ///
+    /// let resumed = host.batch(&ask).resume(&journal.find("last")?, FailedTasks::Keep);
+    /// let batch = resumed.ask_again(TaskId::root().child(0)).open().await?;
+    /// assert_eq!(batch.run(0, json!("Name a color.")).await.outcome.output::<String>()?, "Blue.");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn ask_again(mut self, task: TaskId) -> Self {
+        self.again = Some(task);
+        self
+    }
+
     /// Replays a recorded batch from its record alone.
     pub fn replay(mut self, record: &RunRecord) -> Self {
         self.from = Some((record.clone(), Mode::Replay));
@@ -184,6 +221,7 @@ impl BatchBuilder {
             run_limits,
             command,
             from,
+            again,
             stop,
         } = self;
         let plugin = plugin.loaded;
@@ -191,7 +229,7 @@ impl BatchBuilder {
             None => (host.new_record(RunKind::Batch, &plugin, &command)?, Mode::Live),
             Some(recorded) => recorded,
         };
-        let recorder = host.recorder(&record, mode);
+        let recorder = host.recorder(&record, mode, again);
         let waits = BatchWaits::default();
         let events = EventLog::of_batch(waits.clone());
         host.check_allowance(recorder.as_deref())?;

@@ -33,7 +33,7 @@ use agenthost_core::run::{Difference, ModelReport};
 use agenthost_core::task::{Failure, FailureClass, Outcome, TaskId, TaskReport};
 use agenthost_core::weaken::{self, Defence};
 use agenthost_journal::{
-    Journal, JournalEntry, RunEnd, RunRecord, RunStatus, RunSummary, TaskEnd, TaskRecord, blocking,
+    AskRecord, Asked, Journal, JournalEntry, RunEnd, RunRecord, RunStatus, RunSummary, TaskEnd, TaskRecord, blocking,
 };
 
 pub(super) use self::log::{Recorded, SubTaskReplay, TaskLog};
@@ -52,12 +52,49 @@ pub(super) enum Mode {
     Rehearsal,
 }
 
+/// The task of a resumed run whose replies are not used again, as another task of the run sees it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AskAgain<'a> {
+    /// The task that is asked again, if there is one.
+    again: Option<&'a TaskId>,
+    task: &'a TaskId,
+}
+
+impl AskAgain<'_> {
+    /// Returns whether this is the task.
+    fn is_here(self) -> bool {
+        self.again == Some(self.task)
+    }
+
+    /// Returns whether this is the task or one above it, which may receive other results.
+    fn is_below(self) -> bool {
+        self.again.is_some_and(|again| is_within(again, self.task))
+    }
+
+    /// Returns whether the result of this ask may be another one.
+    fn changes(self, what: &Asked) -> bool {
+        match what {
+            Asked::Model { .. } => self.is_here(),
+            Asked::SubTask { task } => self.again.is_some_and(|again| is_within(again, task)),
+        }
+    }
+}
+
+/// Returns whether `task` is `top` or below it.
+fn is_within(task: &TaskId, top: &TaskId) -> bool {
+    task.order().starts_with(&top.order())
+}
+
 /// The journal of one run.
 #[derive(Debug)]
 pub(super) struct Recorder {
     journal: Arc<dyn Journal>,
     run: String,
     mode: Mode,
+    /// Whether the recorded report of a replayed run has all ended tasks of the record, once it is known.
+    counts_all_tasks: OnceLock<bool>,
+    /// The task whose model calls are made again, with everything that depends on them.
+    again: Option<TaskId>,
     bodies: BodyRetention,
     differences: Mutex<Vec<Difference>>,
     /// Tasks of a batch that were taken over from the journal and not yet reported by [`Recorder::took_over`].
@@ -79,15 +116,18 @@ const FULL: &str = "the run's journal reached its limit";
 
 impl Recorder {
     /// Creates a recorder. `max_bytes` bounds what the run may write, earlier executions included; `None` if there is
-    /// no bound.
+    /// no bound. A resumed run makes the model calls of the task `again` anew.
     pub(super) fn new(
         journal: Arc<dyn Journal>,
         run: String,
         mode: Mode,
         bodies: BodyRetention,
         max_bytes: Option<u64>,
+        again: Option<TaskId>,
     ) -> Arc<Self> {
         Arc::new(Self {
+            counts_all_tasks: OnceLock::new(),
+            again: again.filter(|_| matches!(mode, Mode::Resume { .. })),
             max_bytes: max_bytes.unwrap_or(u64::MAX),
             bytes_written: AtomicU64::new(0),
             full: CancellationToken::new(),
@@ -104,6 +144,10 @@ impl Recorder {
 
     pub(super) fn is_replay(&self) -> bool {
         matches!(self.mode, Mode::Replay | Mode::Rehearsal)
+    }
+
+    fn is_resumed(&self) -> bool {
+        matches!(self.mode, Mode::Resume { .. })
     }
 
     fn is_rehearsal(&self) -> bool {
@@ -138,6 +182,10 @@ impl Recorder {
         };
         let live = self.live_run()?;
         let run = self.run.clone();
+        if let Some(again) = self.again.clone() {
+            let run = run.clone();
+            blocking(&self.journal, move |journal| can_ask_again(journal, &run, &again)).await?;
+        }
         blocking(&self.journal, move |journal| journal.take_over(&run)).await?;
         *lock(&self.live) = Some(live);
         Ok(())
@@ -257,13 +305,17 @@ impl Recorder {
         if mode == Mode::Live {
             return Ok(None);
         }
+        let is_asked_again = self.ask_again(task).is_below();
         let (run, task, digest, input) = (self.run.clone(), task.clone(), digest.to_owned(), input.cloned());
         let earlier = blocking(&self.journal, move |journal| {
             let Some(record) = journal.task(&run, &task.to_string())? else {
                 return Ok(None);
             };
             Ok(Some(Earlier {
-                settled: settled(journal, &run, &record, mode, &digest, input.as_ref()),
+                settled: match is_asked_again {
+                    true => None,
+                    false => settled(journal, &run, &record, mode, &digest, input.as_ref()),
+                },
                 began: began(journal, &run, &task, mode),
                 record,
             }))
@@ -275,6 +327,64 @@ impl Recorder {
             lock(&self.taken_over).insert(settled.report.id.to_string());
         }
         Ok(earlier)
+    }
+
+    fn ask_again<'a>(&'a self, task: &'a TaskId) -> AskAgain<'a> {
+        let again = self.again.as_ref();
+        AskAgain { again, task }
+    }
+
+    /// Returns the ended sub-tasks of an earlier execution of `task`, at all levels, that this one has not started, if a
+    /// task is asked again or was. `started` is the number of sub-tasks that it has started. They stay part of the run.
+    ///
+    /// `is_left` is whether a replay knows of one.
+    pub(super) async fn left_tasks(
+        &self,
+        task: &TaskId,
+        started: u32,
+        is_left: bool,
+    ) -> Result<Vec<(TaskReport, Vec<ModelReport>)>> {
+        let are_counted = match self.mode {
+            Mode::Replay => is_left && self.counts_all_tasks().await?,
+            _ => self.again.is_some(),
+        };
+        if !are_counted {
+            return Ok(Vec::new());
+        }
+        let (run, top) = (self.run.clone(), task.clone());
+        blocking(&self.journal, move |journal| {
+            let mut left = Vec::new();
+            journal.each_task(&run, &top.to_string(), &mut |task| {
+                let order = TaskId::recorded(&task.id).order();
+                let child = order.get(top.order().len());
+                if child.is_some_and(|child| *child >= started) {
+                    left.extend(task.end.and_then(whole_end));
+                }
+                ControlFlow::Continue(())
+            })?;
+            Ok(left)
+        })
+        .await
+    }
+
+    /// Returns whether the recorded report of the run has all tasks that have ended. After `--failed`, it has only those of
+    /// the last execution.
+    async fn counts_all_tasks(&self) -> Result<bool> {
+        if let Some(known) = self.counts_all_tasks.get() {
+            return Ok(*known);
+        }
+        let run = self.run.clone();
+        let all = blocking(&self.journal, move |journal| {
+            let mut ended = 0;
+            journal.each_task(&run, "", &mut |task| {
+                ended += u64::from(task.end.is_some());
+                ControlFlow::Continue(())
+            })?;
+            let end = journal.find(&run)?.end;
+            Ok(end.is_some_and(|end| end.summary.counts.tasks == ended))
+        })
+        .await?;
+        Ok(*self.counts_all_tasks.get_or_init(|| all))
     }
 
     /// Returns whether a task was taken over from the journal. Only the first call for a task can return `true`.
@@ -306,14 +416,16 @@ impl Recorder {
         let Mode::Resume { failed } = self.mode else {
             return Ok((Spent::default(), 0));
         };
-        let (run, digest) = (self.run.clone(), digest.to_owned());
+        let (run, digest, again) = (self.run.clone(), digest.to_owned(), self.again.clone());
         blocking(&self.journal, move |journal| {
             let (mut sum, mut tasks, mut stays) = (Spent::default(), 0, false);
             journal.each_task(&run, "root", &mut |task| {
                 let report = task.end.and_then(|end| end.report.whole());
                 if task.id.matches('/').count() == 1 {
                     let keeps = report.as_ref().is_some_and(|report| keeps(&report.outcome, failed));
-                    stays = task.digest == digest && keeps;
+                    let id = TaskId::recorded(&task.id);
+                    let is_asked_again = again.as_ref().is_some_and(|again| is_within(again, &id));
+                    stays = task.digest == digest && keeps && !is_asked_again;
                 }
                 if let Some(report) = report.filter(|_| stays) {
                     sum.add(&report.spent);
@@ -324,6 +436,22 @@ impl Recorder {
             Ok((sum, tasks))
         })
         .await
+    }
+}
+
+/// Checks that the model calls of a task can be made again.
+fn can_ask_again(journal: &dyn Journal, run: &str, task: &TaskId) -> Result<()> {
+    let hint = format!("`agenthost show {run} --all` lists the tasks of the run.");
+    let Some(record) = journal.task(run, &task.to_string())? else {
+        return Err(Error::usage(format!("run {run} has no task {task}")).with_hint(hint));
+    };
+    let is_call = |ask: &AskRecord| matches!(ask.what, Asked::Model { .. });
+    match record.asks.iter().any(is_call) {
+        true => Ok(()),
+        false => Err(Error::usage(format!(
+            "task {task} of run {run} made no model call that could be made again"
+        ))
+        .with_hint(hint)),
     }
 }
 

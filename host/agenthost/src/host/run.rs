@@ -237,7 +237,14 @@ impl Host {
         let tape = Arc::new(Tape::of(cassette));
         let record = tape.find("last")?;
         let journal = Arc::clone(&tape) as Arc<dyn Journal>;
-        let recorder = Recorder::new(journal, record.id.clone(), Mode::Rehearsal, BodyRetention::All, None);
+        let recorder = Recorder::new(
+            journal,
+            record.id.clone(),
+            Mode::Rehearsal,
+            BodyRetention::All,
+            None,
+            None,
+        );
         let run = self.prepare_run(
             &plugin.loaded,
             &cassette.input,
@@ -337,7 +344,7 @@ impl Host {
     }
 
     /// Creates the recorder of a run; `None` if the host keeps no journal.
-    pub(super) fn recorder(&self, record: &RunRecord, mode: Mode) -> Option<Arc<Recorder>> {
+    pub(super) fn recorder(&self, record: &RunRecord, mode: Mode, again: Option<TaskId>) -> Option<Arc<Recorder>> {
         let (journal, bodies) = self.inner.journal.as_ref()?;
         let max_bytes = self.config().journal().max_run_bytes;
         Some(Recorder::new(
@@ -346,6 +353,7 @@ impl Host {
             mode,
             *bodies,
             max_bytes,
+            again,
         ))
     }
 

@@ -14,6 +14,7 @@ use super::{Host, Plugin};
 use agenthost_core::error::{Error, Result};
 use agenthost_core::limits::LimitsPatch;
 use agenthost_core::run::RunReport;
+use agenthost_core::task::TaskId;
 use agenthost_journal::{RunKind, RunRecord};
 
 /// A run that has not started. Awaiting it runs the plugin and returns the report; [`RunBuilder::start`] returns a
@@ -60,6 +61,7 @@ pub struct RecordedRunBuilder {
     plugin: Plugin,
     record: RunRecord,
     mode: Mode,
+    again: Option<TaskId>,
     limits: LimitsPatch,
 }
 
@@ -175,6 +177,7 @@ impl Host {
             plugin: plugin.clone(),
             record: record.clone(),
             mode,
+            again: None,
             limits: LimitsPatch::default(),
         }
     }
@@ -207,7 +210,7 @@ impl RunBuilder {
     pub fn start(self) -> Result<RunHandle> {
         let (host, plugin) = (self.host, self.plugin.loaded);
         let record = host.new_record(RunKind::Run, &plugin, &self.command)?;
-        let recorder = host.recorder(&record, Mode::Live);
+        let recorder = host.recorder(&record, Mode::Live, None);
         let run = host.prepare_run(&plugin, &self.input?, &self.limits, record, recorder)?;
         // The run is claimed last, so that a run that cannot start leaves its record unchanged.
         run.claim_new()?;
@@ -220,6 +223,39 @@ impl RecordedRunBuilder {
     /// configured.
     pub fn limits(mut self, limits: impl Into<LimitsPatch>) -> Self {
         self.limits = limits.into().over(self.limits);
+        self
+    }
+
+    /// Makes the model calls of `task` again in a resumed run, which may have ended. The earlier replies stay in the record,
+    /// and their cost stays part of the run. The tasks above `task` run again with its new outcome; what they ask for in
+    /// the same words is not asked for again. A replay is not affected.
+    ///
+    /// The run does not start if the record has no such task, or if the task made no model call
+    /// ([`ErrorClass::Usage`](agenthost_core::error::ErrorClass::Usage)).
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::{FailedTasks, Host, Journal, TaskId};
+    /// use agenthost::providers::script::Script;
+    ///
+    /// # let component = ask();
+    /// # let dir = tempfile::tempdir()?;
+    /// let script = "[[rule]]\ntimes = 1\ntext = 'Sorry?'\n[[rule]]\ntext = 'Blue.'";
+    /// let journal = Journal::sqlite(dir.path().join("journal.db"))?;
+    /// let builder = Host::builder().model("fast", "own/any").provider("own", Script::parse(script, "colors")?);
+    /// let host = builder.journal(journal.clone()).build()?;
+    /// let ask = host.load_bytes(&component)?;
+    /// assert_eq!(host.run(&ask, "Name a color.").await?.output::<String>()?, "Sorry?");
+    ///
+    /// let again = host.resume(&ask, &journal.find("last")?, FailedTasks::Keep).ask_again(TaskId::root()).await?;
+    /// assert_eq!(again.output::<String>()?, "Blue.");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn ask_again(mut self, task: TaskId) -> Self {
+        self.again = Some(task);
         self
     }
 
@@ -236,7 +272,7 @@ impl RecordedRunBuilder {
     pub async fn start(self) -> Result<RunHandle> {
         let (host, plugin) = (self.host, self.plugin.loaded);
         let input = host.recorded_input(&self.record).await?;
-        let recorder = host.recorder(&self.record, self.mode);
+        let recorder = host.recorder(&self.record, self.mode, self.again);
         let run = host.prepare_run(&plugin, &input, &self.limits, self.record, recorder)?;
         run.claim().await?;
         Ok(run.start())

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -325,6 +325,11 @@ impl RunState {
         let ended = ended.ok();
         failpoint!(await "collect.guest");
         log.noted().await;
+        for (used, models) in log.left_over() {
+            calls.call.account.restore(&used, 1);
+            models.into_iter().for_each(|model| calls.call.note(model));
+        }
+        self.keep_left_tasks(&calls).await;
         let mut spent = calls.call.account.spent();
         spent.wall = started.elapsed();
         let mut shared_memory_refused = false;
@@ -440,6 +445,24 @@ impl RunState {
         let log = TaskLog::begin(recorder, &task.id, (&id, &digest), input, earlier);
         failpoint!("spawn.log");
         Ok(TaskStart::Now(Box::new(log)))
+    }
+
+    /// Adds the sub-tasks that an earlier execution of a task started and this one did not to the report and the books, if
+    /// a task was asked again.
+    async fn keep_left_tasks(&self, task: &TaskContext) {
+        let Some(recorder) = &self.recorder else { return };
+        let started = task.children.load(Ordering::Relaxed);
+        let is_left = task.call.log.has_left_tasks(started);
+        let left = recorder.left_tasks(&task.call.task, started, is_left);
+        let left = left.await.unwrap_or_else(|error| {
+            tracing::warn!("sub-tasks of an earlier execution are not part of the report: {error}");
+            Vec::new()
+        });
+        for (report, models) in left {
+            task.call.account.restore_below(&report.spent, 1);
+            let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+            ended.push((Arc::new(report), models));
+        }
     }
 
     /// Adds a finished task, with all tasks below it, to the report and the books as it was recorded.

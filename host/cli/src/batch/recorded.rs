@@ -12,6 +12,7 @@ use agenthost::config::{Env, trust};
 use agenthost::error::{Error, Result};
 use agenthost::journal::RunRecord;
 use agenthost::limits::LimitsPatch;
+use agenthost::task::TaskId;
 
 /// A recorded batch to be resumed or replayed.
 pub(crate) struct Earlier {
@@ -25,10 +26,12 @@ pub(crate) struct Earlier {
 
 /// How to continue a recorded batch.
 pub(crate) enum How {
-    /// Resume it. The limits of each task and of all together override the recorded ones.
+    /// Resume it. The limits of each task and of all together override the recorded ones, and the model calls of the task
+    /// `again` are made anew.
     Resume {
         failed: bool,
         limits: Box<(LimitsPatch, LimitsPatch)>,
+        again: Option<TaskId>,
     },
     /// Replay it from its record. The results go to stdout.
     Replay,

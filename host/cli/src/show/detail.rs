@@ -4,7 +4,7 @@ use super::super::output::counted;
 use super::super::recorded::short;
 use super::super::table::count;
 use super::super::terminal::indented;
-use agenthost::journal::{AskResult, Asked, TaskRecord};
+use agenthost::journal::{AskRecord, AskResult, Asked, RequestEnd, RequestRecord, TaskRecord};
 use agenthost::limits::Usd;
 use agenthost::llm::{Ask, Part, Reply, Role};
 use agenthost::printable::one_line;
@@ -33,10 +33,12 @@ pub(super) fn detail(task: &TaskRecord) -> String {
             }
             Asked::SubTask { task } => parts.push(format!("  sub-task {}", one_line(&task.to_string()))),
         }
-        if !ask.requests.is_empty() {
-            let earlier = counted(ask.requests.len() as u64, "earlier requests");
+        let earlier = ask.requests.iter().filter(|request| !is_replaced(request)).count();
+        if earlier > 0 {
+            let earlier = counted(earlier as u64, "earlier requests");
             parts.push(format!("  {earlier} without a usable reply"));
         }
+        parts.extend(replaced(ask).map(|reply| part("replaced reply", &reply_text(reply))));
         parts.extend(result(ask.result.as_ref()));
     }
     match &task.end {
@@ -54,6 +56,18 @@ pub(super) fn detail(task: &TaskRecord) -> String {
         None => parts.push("  not ended".into()),
     }
     parts.join("\n")
+}
+
+/// Returns the replies that were replaced because the task was asked again.
+pub(super) fn replaced(ask: &AskRecord) -> impl Iterator<Item = &Reply> {
+    ask.requests.iter().flat_map(|request| match &request.end {
+        RequestEnd::Lost { replaced, .. } => replaced.as_slice(),
+        RequestEnd::Paid { .. } => &[],
+    })
+}
+
+fn is_replaced(request: &RequestRecord) -> bool {
+    matches!(&request.end, RequestEnd::Lost { replaced, .. } if !replaced.is_empty())
 }
 
 /// Returns a text below its name.

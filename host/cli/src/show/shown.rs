@@ -9,7 +9,7 @@ use super::super::recorded::{Run, RunDocument, Task, TaskDocument, Used};
 use super::parallel::{Circumstances, Parallel};
 use agenthost::error::{Error, Result};
 use agenthost::journal::{AskResult, Asked, CallSpan, JournalStore, RunRecord, TaskRecord};
-use agenthost::llm::Ask;
+use agenthost::llm::{Ask, Reply};
 use agenthost::printable::shell_word;
 use agenthost::task::RecordedReport;
 
@@ -151,6 +151,9 @@ struct AskDetail<'a> {
     request: Option<&'a Ask>,
     /// The number of replies and lost requests before the result.
     replies: usize,
+    /// The replies that were replaced because the task was asked again.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    replaced: Vec<&'a Reply>,
     result: Option<&'a AskResult>,
 }
 
@@ -162,6 +165,7 @@ fn detail(task: &TaskRecord) -> TaskDetail<'_> {
             Asked::SubTask { .. } => None,
         },
         replies: ask.requests.len(),
+        replaced: super::detail::replaced(ask).collect(),
         result: ask.result.as_ref(),
     });
     TaskDetail {

@@ -310,6 +310,13 @@ impl RecordedRun {
                     record.end = Some(end);
                 }
             }
+            JournalEntry::AskedAgain { task, ask, what, .. } => {
+                if let Some(record) = self.task(&task) {
+                    record.asks.retain(|known| known.ask != ask);
+                    let at = record.asks.partition_point(|known| known.ask < ask);
+                    record.asks.insert(at, AskRecord::new(ask, what));
+                }
+            }
             // A cassette records neither attempts nor times.
             JournalEntry::RunResumed { .. } | JournalEntry::RequestSent { .. } | JournalEntry::RequestEnded { .. } => {}
         }

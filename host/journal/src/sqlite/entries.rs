@@ -80,6 +80,21 @@ pub(super) fn write(db: &Connection, entry: &JournalEntry) -> Done {
             one(db.prepare_cached(SQL)?.execute(fields)?, || Trouble::no_run(run))
         }
         JournalEntry::Asked { run, task, ask, what } => asked(db, find_task(db, run, task)?, *ask, what),
+        JournalEntry::AskedAgain {
+            run,
+            task,
+            ask,
+            what,
+            requests,
+        } => {
+            let no = find_task(db, run, task)?;
+            remove_ask(db, no, *ask)?;
+            asked(db, no, *ask, what)?;
+            let ask = find_ask(db, (run, task, *ask))?;
+            requests
+                .iter()
+                .try_for_each(|request| add_request_end(db, ask, request))
+        }
         JournalEntry::RequestSent {
             run,
             task,
@@ -213,31 +228,38 @@ fn asked(db: &Connection, task: i64, ask: u64, what: &Asked) -> Done {
         Asked::Model { hash, request } => (Some(hash), request.as_ref(), None),
         Asked::SubTask { task } => (None, None, Some(task.to_string())),
     };
-    const SEEK: &str = "SELECT no, hash IS ?3 AND sub_task IS ?4 FROM ask WHERE task = ?1 AND number = ?2";
-    let earlier: Option<(i64, bool)> = db
+    const SEEK: &str = "SELECT hash IS ?3 AND sub_task IS ?4 FROM ask WHERE task = ?1 AND number = ?2";
+    let is_same: Option<bool> = db
         .prepare_cached(SEEK)?
-        .query_row(params![task, int(ask), hash, sub_task], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })
+        .query_row(params![task, int(ask), hash, sub_task], |row| row.get(0))
         .optional()?;
-    match earlier {
-        Some((_, true)) => return Ok(()),
-        Some((no, false)) => {
-            for sql in [
-                "DELETE FROM request_end WHERE ask = ?1",
-                "DELETE FROM ask_result WHERE ask = ?1",
-                "DELETE FROM ask WHERE no = ?1",
-            ] {
-                db.prepare_cached(sql)?.execute([no])?;
-            }
-        }
-        None => {}
+    if is_same == Some(true) {
+        return Ok(());
     }
+    remove_ask(db, task, ask)?;
     const SQL: &str = "INSERT INTO ask (task, number, hash, request, request_sum, sub_task)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     let (request, sum) = Body::of_kept(request)?;
     let fields = params![task, int(ask), hash, request, sum, sub_task];
     db.prepare_cached(SQL)?.execute(fields)?;
+    Ok(())
+}
+
+/// Removes an ask, if there is one, with all that belongs to it.
+fn remove_ask(db: &Connection, task: i64, ask: u64) -> Done {
+    const ASK: &str = "SELECT no FROM ask WHERE task = ?1 AND number = ?2";
+    let no: Option<i64> = db
+        .prepare_cached(ASK)?
+        .query_row(params![task, int(ask)], |row| row.get(0))
+        .optional()?;
+    let Some(no) = no else { return Ok(()) };
+    for sql in [
+        "DELETE FROM request_end WHERE ask = ?1",
+        "DELETE FROM ask_result WHERE ask = ?1",
+        "DELETE FROM ask WHERE no = ?1",
+    ] {
+        db.prepare_cached(sql)?.execute([no])?;
+    }
     Ok(())
 }
 
@@ -248,13 +270,18 @@ fn request_ended(db: &Connection, ask: (&str, &str, u64), request: Option<&Reque
     let (run, task, number) = ask;
     let fields = params![find_task(db, run, task)?, int(number), int(at_ms)];
     db.prepare_cached(END)?.execute(fields)?;
-    if let Some(RequestRecord { hash, end }) = request {
-        const SQL: &str = "INSERT INTO request_end (ask, seq, hash, body, body_sum)
-            SELECT ?1, ifnull(max(seq) + 1, 0), ?2, ?3, ?4 FROM request_end WHERE ask = ?1";
-        let end = Body::of(end)?;
-        let fields = params![find_ask(db, ask)?, hash, end.text, end.sum];
-        db.prepare_cached(SQL)?.execute(fields)?;
+    match request {
+        Some(request) => add_request_end(db, find_ask(db, ask)?, request),
+        None => Ok(()),
     }
+}
+
+fn add_request_end(db: &Connection, ask: i64, request: &RequestRecord) -> Done {
+    const SQL: &str = "INSERT INTO request_end (ask, seq, hash, body, body_sum)
+        SELECT ?1, ifnull(max(seq) + 1, 0), ?2, ?3, ?4 FROM request_end WHERE ask = ?1";
+    let end = Body::of(&request.end)?;
+    let fields = params![ask, request.hash, end.text, end.sum];
+    db.prepare_cached(SQL)?.execute(fields)?;
     Ok(())
 }
 

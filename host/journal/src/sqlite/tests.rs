@@ -207,6 +207,52 @@ fn task_ended(run: &str, task: &str) -> JournalEntry {
     }
 }
 
+#[tokio::test]
+async fn an_ask_that_is_made_again_has_only_what_it_cost() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Sqlite::open(&dir.path().join("journal.db")).unwrap();
+    journal.append(JournalEntry::RunStarted(run("r", 1))).await.unwrap();
+    journal.note(task_start("r", "root"));
+    journal.note(call_start("r", "root", 0, 1));
+    journal.note(answered("r", "root", 0, Some("broken"), 7));
+    journal.note(told("r", "root", 0, "bad"));
+    let lost = |text: &str| RequestRecord {
+        hash: [0; 32],
+        end: RequestEnd::Lost {
+            used: RecordedUse::default(),
+            model: ModelReport::new("a", "a/b"),
+            replaced: vec![reply(text)],
+        },
+    };
+    let again = |ask, hash, text: &str| JournalEntry::AskedAgain {
+        run: "r".into(),
+        task: "root".into(),
+        ask,
+        what: call(hash, ask),
+        requests: vec![lost(text)],
+    };
+    journal.append(again(0, 1, "bad")).await.unwrap();
+    journal.append(again(3, 4, "other")).await.unwrap();
+    let task = || journal.task("r", "root").unwrap().unwrap();
+    let asked = |ask, hash, text: &str| AskRecord {
+        requests: vec![lost(text)],
+        ..AskRecord::new(ask, call(hash, ask))
+    };
+    assert_eq!(task().asks, [asked(0, 1, "bad"), asked(3, 4, "other")]);
+    // Asking for the same keeps it, and asking for something else does not.
+    journal.note(call_start("r", "root", 0, 1));
+    journal.append(call_start("r", "root", 3, 5)).await.unwrap();
+    assert_eq!(task().asks, [asked(0, 1, "bad"), AskRecord::new(3, call(5, 3))]);
+    let missing = JournalEntry::AskedAgain {
+        run: "r".into(),
+        task: "root/9".into(),
+        ask: 0,
+        what: call(1, 0),
+        requests: Vec::new(),
+    };
+    assert!(journal.append(missing).await.is_err());
+}
+
 /// A run `r` with a task `root` that made one call and received its reply.
 fn small() -> Vec<JournalEntry> {
     vec![

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::difference::first_difference;
 use super::past::Past;
-use super::told::{PastCall, RecordedReply, is_final};
+use super::told::{PastCall, RecordedReply, is_final, is_replaced, replaced};
 use super::{Earlier, FULL, Recorder, keeps, lock, now_ms, whole_end};
 use agenthost_config::BodyRetention;
 use agenthost_core::limits::ledger::Used;
@@ -21,7 +21,8 @@ use agenthost_core::llm::{Allowance, Ask, CallError, Reply};
 use agenthost_core::run::ModelReport;
 use agenthost_core::task::{Failure, Outcome, TaskId, TaskReport};
 use agenthost_journal::{
-    AskResult, Asked, Cut, JournalEntry, RecordedUse, Remaining, RequestEnd, RequestHash, RequestRecord, TaskEnd, Turn,
+    AskRecord, AskResult, Asked, Cut, JournalEntry, RecordedUse, Remaining, RequestEnd, RequestHash, RequestRecord,
+    TaskEnd, Turn,
 };
 use agenthost_sandbox::{NextTurn, TurnOrder};
 
@@ -100,7 +101,7 @@ impl TaskLog {
         input: Option<Value>,
         earlier: Option<Earlier>,
     ) -> Self {
-        let mut end = None;
+        let (mut end, mut asked_again) = (None, Vec::new());
         let given = earlier.map_or_else(Past::default, |earlier| {
             let past = earlier.record;
             if past.digest != digest {
@@ -122,9 +123,20 @@ impl TaskLog {
                 past.remaining.clear();
             }
             end = past.end.clone().and_then(whole_end);
+            if recorder.ask_again(task).is_here() {
+                past.turns.clear();
+                past.remaining.clear();
+                for ask in &mut past.asks {
+                    if let Asked::Model { .. } = ask.what {
+                        ask.requests = replaced(ask, recorder.bodies != BodyRetention::None);
+                        ask.result = None;
+                        asked_again.push(ask.clone());
+                    }
+                }
+            }
             Past {
                 began: earlier.began,
-                ..Past::of(past, recorder.mode)
+                ..Past::of(past, recorder.mode, recorder.ask_again(task))
             }
         });
         if recorder.writes() {
@@ -135,6 +147,16 @@ impl TaskLog {
                 digest: digest.to_owned(),
                 input: input.filter(|_| recorder.bodies != BodyRetention::None),
                 at_ms: now_ms(),
+            });
+        }
+        // All at once and before the task can send anything, so that no later execution uses one of the replies.
+        for ask in asked_again {
+            recorder.note(JournalEntry::AskedAgain {
+                run: recorder.run.clone(),
+                task: task.to_string(),
+                ask: ask.ask,
+                what: ask.what,
+                requests: ask.requests,
             });
         }
         let log = Self {
@@ -249,8 +271,18 @@ impl TaskLog {
             past.unanswered = true;
             return Recorded::Unanswered;
         }
-        let past = match known.filter(|known| is_same_request(&known.what, &hash, ask)) {
+        let mut requests = Vec::new();
+        let past = match known {
             None => PastCall::default(),
+            Some(known) if !is_same_request(&known.what, &hash, ask) => {
+                // What it has cost stays part of the run.
+                requests = replaced(&known, recorder.bodies != BodyRetention::None);
+                PastCall::of(AskRecord {
+                    requests: requests.clone(),
+                    result: None,
+                    ..known
+                })
+            }
             Some(known) => {
                 let told = known.result.clone().filter(|result| is_final(result, recorder.mode));
                 if let Some(told) = told.and_then(RecordedReply::of) {
@@ -261,7 +293,20 @@ impl TaskLog {
         };
         let keep = recorder.bodies == BodyRetention::All && (keep_body || length <= MAX_REFUSED_BODY);
         let request = keep.then(|| ask.clone());
-        self.asked(recorder, ordinal, Asked::Model { hash, request });
+        let what = Asked::Model { hash, request };
+        match requests.is_empty() {
+            true => self.asked(recorder, ordinal, what),
+            false => self.note(
+                recorder,
+                JournalEntry::AskedAgain {
+                    run: recorder.run.clone(),
+                    task: self.task.to_string(),
+                    ask: ordinal,
+                    what,
+                    requests,
+                },
+            ),
+        }
         Recorded::Make(past)
     }
 
@@ -284,8 +329,9 @@ impl TaskLog {
         };
         let known = lock(&self.past).asks.remove(&ordinal);
         let what = Asked::SubTask { task: child.clone() };
-        let same = known.is_some_and(|known| known.what == what);
+        let same = known.as_ref().is_some_and(|known| known.what == what);
         if recorder.writes() {
+            lock(&self.past).replaced.extend(known.filter(|_| !same));
             self.asked(recorder, ordinal, what);
             // A rehearsal starts an unknown sub-task as a live run does.
             if !recorder.is_rehearsal() || !same {
@@ -365,6 +411,7 @@ impl TaskLog {
         let end = RequestEnd::Lost {
             used: RecordedUse::sent(used),
             model: model.clone(),
+            replaced: Vec::new(),
         };
         let hash = RequestHash::default();
         self.request_ended(ask, Some(RequestRecord { hash, end }));
@@ -468,11 +515,42 @@ impl TaskLog {
         (recorded.owner.is_some() && is_same).then(|| recorded.clone())
     }
 
-    /// Returns the recorded end and usage in a replay in which a call had no recorded reply, so that its usage cannot
-    /// be repeated.
+    /// Returns the recorded end and usage in a replay that cannot repeat the usage: a call had no recorded reply, or an
+    /// execution before the task was asked again made a call that the last one did not.
     pub(crate) fn not_repeated(&self) -> Option<&(TaskReport, Vec<ModelReport>)> {
-        let unanswered = lock(&self.past).unanswered;
-        self.end.as_ref().filter(|_| unanswered)
+        let past = lock(&self.past);
+        let is_paid = |(ask, known): (&u64, &AskRecord)| !past.is_told(*ask) && !replaced(known, false).is_empty();
+        let cannot = self.is_replay() && (past.unanswered || past.asks.iter().any(is_paid));
+        self.end.as_ref().filter(|_| cannot)
+    }
+
+    /// Returns what the calls have cost that an earlier execution of the task made and this one did not, since the task or
+    /// one below it was asked again, and their use of models.
+    pub(crate) fn left_over(&self) -> Vec<(Used, Vec<ModelReport>)> {
+        let Some(recorder) = self.recorder.as_ref().filter(|recorder| recorder.is_resumed()) else {
+            return Vec::new();
+        };
+        let past = lock(&self.past);
+        let cost = |ask: &AskRecord| {
+            if recorder.again.is_none() && !is_replaced(ask) {
+                return None;
+            }
+            let past = PastCall::of(AskRecord {
+                requests: replaced(ask, false),
+                result: None,
+                in_flight: Vec::new(),
+                ..ask.clone()
+            });
+            Some((past.lost?, past.models))
+        };
+        past.asks.values().chain(&past.replaced).filter_map(cost).collect()
+    }
+
+    /// Returns whether a replay did not start a sub-task of the record, of which it has started `started`.
+    pub(crate) fn has_left_tasks(&self, started: u32) -> bool {
+        let past = lock(&self.past);
+        let is_left = |child: &TaskId| child.order().last().is_some_and(|number| *number >= started);
+        past.began.iter().flatten().any(is_left)
     }
 
     /// Records how the task ended; a replay compares it with the record.

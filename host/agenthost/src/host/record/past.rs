@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::told::is_final;
-use super::{Mode, keeps};
+use super::{AskAgain, Mode, keeps};
 use agenthost_core::task::TaskId;
 use agenthost_journal::{AskRecord, Remaining, TaskRecord, Turn};
 
@@ -17,6 +17,8 @@ pub(super) struct Past {
     pub(super) began: Option<BTreeSet<TaskId>>,
     /// The number of turns replayed so far.
     pub(super) given: u64,
+    /// Calls that are not made any more, because something else has their numbers.
+    pub(super) replaced: Vec<AskRecord>,
     /// `true` if the task made a call that a replay cannot repeat, since the record has no result of it.
     pub(super) unanswered: bool,
 }
@@ -27,7 +29,7 @@ impl Past {
         self.turns.contains(&Turn::Answer(ask))
     }
 
-    pub(super) fn of(record: TaskRecord, mode: Mode) -> Self {
+    pub(super) fn of(record: TaskRecord, mode: Mode, again: AskAgain<'_>) -> Self {
         let mut remaining: VecDeque<_> = record.remaining.into();
         let asks: BTreeMap<_, _> = record.asks.into_iter().map(|ask| (ask.ask, ask)).collect();
         let mut turns: VecDeque<_> = record.turns.into();
@@ -37,13 +39,13 @@ impl Past {
             // The first reply that could be better now, and everything after it, is not replayed.
             let is_final = |turn: &Turn| match turn {
                 Turn::Cut(_) => false,
-                Turn::Answer(ask) => {
-                    let result = asks.get(ask).and_then(|ask| ask.result.as_ref());
-                    result.is_some_and(|result| is_final(result, mode))
-                }
+                Turn::Answer(ask) => asks.get(ask).is_some_and(|ask| {
+                    let result = ask.result.as_ref();
+                    !again.changes(&ask.what) && result.is_some_and(|result| is_final(result, mode))
+                }),
             };
             let kept = turns.iter().take_while(|turn| is_final(turn)).count();
-            if mode == (Mode::Resume { failed: true }) && kept == turns.len() && failed {
+            if mode == (Mode::Resume { failed: true }) && kept == turns.len() && failed && !again.is_below() {
                 // With these replies, the task would fail in the same way.
                 return Self::default();
             }

@@ -1,12 +1,16 @@
 use serde_json::{Value, json};
 
-use super::Mode;
 use super::difference::first_difference;
 use super::log::is_same_request;
 use super::past::Past;
+use super::told::{PastCall, replaced};
+use super::{AskAgain, Mode};
 use agenthost_core::llm::{Ask, CallError, CallResult, Message, Part, Reply, Role};
-use agenthost_core::task::RecordedReport;
-use agenthost_journal::{AskRecord, AskResult, Asked, RecordedUse, TaskEnd, TaskRecord, Turn};
+use agenthost_core::run::ModelReport;
+use agenthost_core::task::{RecordedReport, TaskId};
+use agenthost_journal::{
+    AskRecord, AskResult, Asked, RecordedUse, RequestEnd, RequestHash, RequestRecord, TaskEnd, TaskRecord, Turn,
+};
 
 fn reply() -> Reply {
     Reply::of(Vec::new()).with_model("small")
@@ -54,7 +58,12 @@ fn what_failed_of_itself_forgets_its_answers_where_it_is_to_be_tried_again() {
         (&failed, &refused, anew, 1, 2),
         (&fuel, &fine, anew, 2, 2),
     ] {
-        let past = Past::of(task(outcome, second), mode);
+        let root = TaskId::root();
+        let no = AskAgain {
+            again: None,
+            task: &root,
+        };
+        let past = Past::of(task(outcome, second), mode, no);
         assert_eq!(
             (past.turns.len(), past.asks.len()),
             (turns, calls),
@@ -129,4 +138,107 @@ fn a_request_with_media_is_known_in_its_older_form() {
     assert!(!is_same(Some(&older), &ask(vec![1, 2])));
     assert!(!is_same(None, &now));
     assert!(is_same_request(&known(None), &[0; 32], &now), "by its digest");
+}
+
+#[test]
+fn turns_are_kept_up_to_the_one_that_the_task_that_is_asked_again_changes() {
+    let starts = |ask, child: u32| AskRecord {
+        result: Some(AskResult::SubTask {
+            task: TaskId::root().child(child),
+            ok: true,
+            keeps: true,
+        }),
+        ..AskRecord::new(
+            ask,
+            Asked::SubTask {
+                task: TaskId::root().child(child),
+            },
+        )
+    };
+    let record = || TaskRecord {
+        asks: vec![starts(2, 0), starts(3, 1)]
+            .into_iter()
+            .chain(task(&json!({"ok": 1}), &Ok(reply())).asks)
+            .collect(),
+        turns: [0, 2, 3, 1].map(Turn::Answer).into(),
+        ..task(&json!({"ok": 1}), &Ok(reply()))
+    };
+    let root = TaskId::root();
+    for (again, turns) in [
+        ("root/0", 1),
+        ("root/1", 2),
+        ("root/1/7", 2),
+        ("root/10", 4),
+        ("root", 0),
+    ] {
+        let again = TaskId::recorded(again);
+        let again = AskAgain {
+            again: Some(&again),
+            task: &root,
+        };
+        for failed in [false, true] {
+            let past = Past::of(record(), Mode::Resume { failed }, again);
+            assert_eq!((past.turns.len(), past.asks.len()), (turns, 4), "{again:?}");
+        }
+    }
+    let child = TaskId::root().child(1);
+    let again = TaskId::recorded("root/1/7");
+    let (again, other) = (Some(&again), TaskId::root().child(0));
+    assert!(AskAgain { again, task: &child }.is_below());
+    assert!(!AskAgain { again, task: &child }.is_here());
+    assert!(!AskAgain { again, task: &other }.is_below());
+}
+
+#[test]
+fn a_call_that_is_asked_again_keeps_its_cost_and_its_replies() {
+    let used = |input| RecordedUse {
+        input,
+        sent: true,
+        pico_usd: Some(input),
+        ..RecordedUse::default()
+    };
+    let paid = |text: &str| RequestRecord {
+        hash: [7; 32],
+        end: RequestEnd::Paid {
+            reply: Reply::of(vec![Part::Text(text.into())]).with_model("small"),
+            used: used(5),
+        },
+    };
+    let what = Asked::Model {
+        hash: [0; 32],
+        request: None,
+    };
+    // A reply that was repaired, by a chain of two models: 30 in all.
+    let mut ask = AskRecord::new(4, what);
+    ask.requests = vec![paid("first")];
+    let models = ["local/small", "local/large"].map(|model| ModelReport::new("fast", model));
+    let last = Reply::of(vec![Part::Text("last".into())]);
+    ask.result = Some(AskResult::of_call(Ok(last), used(30), models.into()));
+    let check = |ask: &AskRecord, cost: u64, models: usize, texts: &[&str]| {
+        let requests = replaced(ask, true);
+        let texts_of = |request: &RequestRecord| match &request.end {
+            RequestEnd::Lost { replaced, .. } => replaced.iter().map(Reply::text).collect::<Vec<_>>(),
+            RequestEnd::Paid { .. } => panic!("its reply would be used again"),
+        };
+        assert_eq!(requests.iter().flat_map(texts_of).collect::<Vec<_>>(), texts);
+        assert!(requests.iter().all(|request| request.hash == RequestHash::default()));
+        let again = AskRecord {
+            requests,
+            result: None,
+            ..ask.clone()
+        };
+        let past = PastCall::of(again.clone());
+        assert_eq!(past.lost.map(|lost| lost.input), Some(cost));
+        assert_eq!((past.paid.len(), past.models.len()), (0, models));
+        let redacted = replaced(ask, false);
+        assert!(redacted.iter().flat_map(texts_of).next().is_none());
+        again
+    };
+    let again = check(&ask, 30, 2, &["first", "last"]);
+    check(&again, 30, 2, &["first", "last"]);
+    // The second execution stopped before its result.
+    ask.result = None;
+    check(&ask, 5, 1, &["first"]);
+    let sub_task = AskRecord::new(0, Asked::SubTask { task: TaskId::root() });
+    assert!(replaced(&sub_task, true).is_empty());
 }

@@ -7,7 +7,7 @@ use super::Mode;
 use agenthost_core::limits::ledger::Used;
 use agenthost_core::llm::{CallError, CallResult, Reply, Request};
 use agenthost_core::run::ModelReport;
-use agenthost_journal::{AskRecord, AskResult, RequestEnd, RequestHash};
+use agenthost_journal::{AskRecord, AskResult, Asked, RecordedUse, RequestEnd, RequestHash, RequestRecord};
 
 /// The recorded result of a model call, to be delivered again.
 #[derive(Debug)]
@@ -87,7 +87,7 @@ impl PastCall {
                     reply,
                     used: used.used(),
                 }),
-                RequestEnd::Lost { used, model } => {
+                RequestEnd::Lost { used, model, .. } => {
                     let lost = used.used();
                     past.lost = Some(past.lost.map_or(lost, |sum| sum.plus(&lost)));
                     past.models.push(model);
@@ -105,6 +105,73 @@ impl PastCall {
         }
         past
     }
+}
+
+/// Returns the charges for a call that is asked again or replaced by another, with the replies to it, which its task no
+/// longer receives. Texts are left out unless `keeps_texts` is true.
+pub(super) fn replaced(record: &AskRecord, keeps_texts: bool) -> Vec<RequestRecord> {
+    let lost = |used: RecordedUse, model: ModelReport, replaced: Vec<Reply>| RequestRecord {
+        hash: RequestHash::default(),
+        end: RequestEnd::Lost {
+            used,
+            model,
+            replaced: if keeps_texts { replaced } else { Vec::new() },
+        },
+    };
+    let name = match &record.what {
+        Asked::Model { request, .. } => request.as_ref().map_or("", |request| &request.model),
+        Asked::SubTask { .. } => return Vec::new(),
+    };
+    let report = |reply: Option<&Reply>, used: &RecordedUse| {
+        let model = reply.map_or("", |reply| &reply.model);
+        let mut report = ModelReport::new(name, model).with_used(&used.used());
+        (report.calls, report.requests) = (1, 1);
+        report
+    };
+    let Some((sum, models)) = record
+        .result
+        .as_ref()
+        .and_then(AskResult::charge)
+        .filter(|(used, _)| used.sent)
+    else {
+        let each = |request: &RequestRecord| match &request.end {
+            RequestEnd::Paid { reply, used } => lost(*used, report(Some(reply), used), vec![reply.clone()]),
+            RequestEnd::Lost { used, model, replaced } => lost(*used, model.clone(), replaced.clone()),
+        };
+        return record.requests.iter().map(each).collect();
+    };
+    // The sum of the result includes the requests before it.
+    let mut replies: Vec<Reply> = Vec::new();
+    for request in &record.requests {
+        match &request.end {
+            RequestEnd::Paid { reply, .. } => replies.push(reply.clone()),
+            RequestEnd::Lost { replaced, .. } => replies.extend(replaced.iter().cloned()),
+        }
+    }
+    let last = match &record.result {
+        Some(AskResult::Reply { reply, .. }) => Some(reply),
+        _ => None,
+    };
+    replies.extend(last.cloned());
+    let (first, rest) = match models.split_first() {
+        Some((first, rest)) => (first.clone(), rest),
+        None => (report(last, sum), models),
+    };
+    let nothing = RecordedUse {
+        pico_usd: Some(0),
+        sent: true,
+        ..RecordedUse::default()
+    };
+    let mut all = vec![lost(*sum, first, replies)];
+    all.extend(rest.iter().map(|model| lost(nothing, model.clone(), Vec::new())));
+    all
+}
+
+/// Returns whether an earlier reply to a call was replaced.
+pub(super) fn is_replaced(record: &AskRecord) -> bool {
+    let replaced =
+        |request: &RequestRecord| matches!(&request.end, RequestEnd::Lost { replaced, .. } if !replaced.is_empty());
+    record.requests.iter().any(replaced)
 }
 
 /// Returns the digest of a request to a model. It covers the prompt and the schema, and not the limit of the reply.
