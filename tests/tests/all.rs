@@ -76,6 +76,7 @@ mod all {
         mod provenance;
         mod python;
         mod real_model;
+        mod std_plugins;
         mod toolchain;
     }
 }

@@ -152,6 +152,16 @@ pub enum LoadError {
         /// The reference.
         reference: String,
     },
+    /// The program brings another release of the plugin than the reference asks for.
+    #[error("{plugin}: this program has release {has} of it, and {wanted} is wanted")]
+    OtherBuiltIn {
+        /// The plugin, as `namespace:name`.
+        plugin: String,
+        /// The release that there is.
+        has: String,
+        /// The requirement.
+        wanted: String,
+    },
     /// The plugin is given as a crate, and the host cannot build one.
     #[error("{path}: a directory, and this host was built without the feature `build`")]
     CannotBuild {
@@ -234,6 +244,11 @@ impl Classify for LoadError {
                 starts => format!("{root} starts {}.", starts.join(", ")),
             },
             Self::NoProject { .. } => "Give the host one with `HostBuilder::project`, or give a .wasm file.".into(),
+            Self::OtherBuiltIn { plugin, .. } => {
+                format!(
+                    "Leave the version out, or add a release of another source to the lock file: agenthost add {plugin}."
+                )
+            }
             Self::CannotBuild { .. } => "Build the crate and give its .wasm file.".into(),
             Self::Circle { .. } => {
                 "A plugin cannot be below itself; put the shared part into a plugin of its own.".into()

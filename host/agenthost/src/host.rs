@@ -95,6 +95,9 @@ struct Inner {
     /// Resolves references and decides which plugins may run.
     #[cfg(feature = "registry")]
     project: Option<Arc<Project>>,
+    /// The components that the program brings, by `namespace:name`.
+    #[cfg(feature = "registry")]
+    built_in: BTreeMap<String, &'static [u8]>,
     /// The crates that may be built; `None` for the default rules.
     #[cfg(feature = "build")]
     builds: Option<BuildRules>,
@@ -129,6 +132,22 @@ impl Served {
 }
 
 impl Host {
+    /// Checks that a text is a JSON Schema that replies can be validated against, so that a request with it is not refused.
+    ///
+    /// ```
+    /// use agenthost::Host;
+    ///
+    /// assert_eq!(Host::check_schema(r#"{"type": "integer"}"#), Ok(()));
+    /// assert!(Host::check_schema(r#"{"type": "number of legs"}"#).is_err());
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns the problem: text that is not JSON, a schema that is invalid, or one that exceeds a bound.
+    pub fn check_schema(text: &str) -> std::result::Result<(), String> {
+        agenthost_providers::schema::check(&agenthost_providers::schema::read(text)?)
+    }
+
     /// Returns the requests to models that are in flight and that wait to be sent.
     pub fn pressure(&self) -> Pressure {
         let slots = self.inner.providers.values();

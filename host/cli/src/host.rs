@@ -70,7 +70,11 @@ pub(super) fn host_with(config: Config, env: &Env, max_memory: Option<u64>, jour
 
 /// Returns a builder of a host that keeps compiled plugins.
 pub(super) fn builder(env: &Env) -> HostBuilder {
-    let builder = Host::builder();
+    let builder = agenthost_std::PLUGINS
+        .into_iter()
+        .fold(Host::builder(), |builder, (name, component)| {
+            builder.built_in(name, component)
+        });
     let builder = match cache_dir(env) {
         Some(dir) => builder.cache_dir(dir),
         None => builder,

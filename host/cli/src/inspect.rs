@@ -51,8 +51,10 @@ pub(super) fn inspect(args: &Args, global: &Global, env: &Env, printer: &Printer
         PluginSource::Path(path) => (agenthost::plugin::read(&path)?, Some(path)),
         PluginSource::Reference(reference) => {
             let project = super::registry::open(global, env)?;
-            let locked = project.locked(&reference)?;
-            (project.cache().read(&locked.digest)?, None)
+            match (project.locked(&reference), super::built_in::find(&reference)) {
+                (Err(_), Some(component)) => (component.to_vec(), None),
+                (locked, _) => (project.cache().read(&locked?.digest)?, None),
+            }
         }
     };
     let plugin = PluginInfo::read(&bytes).map_err(|error| match &file {

@@ -9,6 +9,7 @@ mod allowance;
 mod batch;
 mod budget;
 mod build;
+mod built_in;
 mod cache_dir;
 mod cassettes;
 mod command;
@@ -42,6 +43,7 @@ mod resume;
 mod run;
 mod runs;
 mod show;
+mod spawn;
 mod start;
 mod table;
 mod terminal;
@@ -87,6 +89,11 @@ struct Cli {
 enum Command {
     /// Run one task and print its output as JSON
     Run(Box<run::Args>),
+    /// Answer tasks given in plain words, at once, without a plugin of your own
+    ///
+    /// Each task is a sub-agent with limits of its own, on the model `fast`. With --synthesize, the model `strong` makes
+    /// one answer of all of them. A task that fails is named and does not stop the others.
+    Spawn(Box<spawn::Args>),
     /// Estimate the worst-case cost of a run
     ///
     /// Nothing is spent. If the journal has earlier runs of the plugin, what they used is shown, too.
@@ -159,6 +166,7 @@ impl Command {
     fn json(&self) -> bool {
         match self {
             Self::Run(args) => args.json,
+            Self::Spawn(args) => args.json,
             Self::Plan(args) => args.json,
             Self::Resume(args) => args.json,
             Self::Replay(args) => args.json,
@@ -218,6 +226,7 @@ async fn command(cli: Cli, printer: &Printer) -> Result<ExitCode> {
     let global = &cli.global;
     match cli.command {
         Command::Run(args) => run::run(*args, global, &env, printer).await,
+        Command::Spawn(args) => spawn::spawn(*args, global, &env, printer).await,
         Command::Plan(args) => plan::plan(*args, global, &env, printer).await,
         Command::Resume(args) => resume::resume(&args, global, &env, printer).await,
         Command::Replay(args) => replay::replay(&args, global, &env, printer).await,

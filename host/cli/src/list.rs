@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use super::built_in;
 use super::global::Global;
 use super::output::Printer;
 use super::registry::{limits, models, open};
@@ -19,12 +20,19 @@ pub(super) struct Args {
     /// List the releases of this plugin in its registry instead
     #[arg(value_name = "REF")]
     reference: Option<String>,
+    /// List the plugins that are part of this program instead
+    #[arg(long, conflicts_with = "reference")]
+    builtin: bool,
     /// Print one JSON document
     #[arg(long)]
     pub(super) json: bool,
 }
 
 pub(super) async fn list(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
+    if args.builtin {
+        built_in::list(args.json, printer)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let project = open(global, env)?;
     match &args.reference {
         Some(reference) => releases(&project, &reference.parse()?, args.json, printer).await?,

@@ -10,7 +10,7 @@ use super::global::Global;
 use super::host::recording_host;
 use super::journal;
 use super::output::Printer;
-use super::run::{asked_limits, max_memory, watch};
+use super::run::{Show, asked_limits, max_memory, watch};
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
 use agenthost::journal::RunKind;
@@ -72,5 +72,5 @@ pub(super) async fn replay(args: &Args, global: &Global, env: &Env, printer: &Pr
     }
     let asked = asked_limits(&host, &plugin, &limits);
     let run = host.replay(&plugin, &record).limits(&limits).start().await?;
-    watch(run, &host, &plugin, &asked, args.json, global, printer).await
+    watch(run, &host, &plugin, &asked, Show::of(args.json), global, printer).await
 }

@@ -17,7 +17,7 @@ use super::journal;
 use super::offline::refuse_unasked;
 use super::output::{Printer, exit_code};
 use super::recorded;
-use super::run::{LimitArgs, asked_limits, max_memory, watch};
+use super::run::{LimitArgs, Show, asked_limits, max_memory, watch};
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
 use agenthost::journal::{JournalError, JournalStore, RunKind, RunRecord};
@@ -122,7 +122,16 @@ pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Pr
     if let Some(task) = asked_again {
         run = run.ask_again(task);
     }
-    watch(run.start().await?, &host, &plugin, &asked, args.json, global, printer).await
+    watch(
+        run.start().await?,
+        &host,
+        &plugin,
+        &asked,
+        Show::of(args.json),
+        global,
+        printer,
+    )
+    .await
 }
 
 /// Returns the task of a run with this id, or the only one of the plugin with this name.

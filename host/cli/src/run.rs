@@ -4,7 +4,7 @@ mod report;
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -82,6 +82,12 @@ pub(super) struct LimitArgs {
 }
 
 impl LimitArgs {
+    /// Sets the number of sub-tasks, unless it is given.
+    pub(super) fn or_tasks(mut self, tasks: usize) -> Self {
+        self.tasks.get_or_insert_with(|| tasks.to_string());
+        self
+    }
+
     pub(super) fn patch(&self) -> Result<LimitsPatch> {
         let mut patch = LimitsPatch::default();
         for (key, text) in self.given() {
@@ -111,13 +117,61 @@ impl LimitArgs {
     }
 }
 
+/// How the output of a run is shown.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Show {
+    /// The whole report, as a JSON document.
+    Document,
+    /// The output, as JSON.
+    Output,
+    /// The output as text.
+    Text(fn(&Value) -> String),
+}
+
+impl Show {
+    /// The document, or else the output.
+    pub(super) fn of(json: bool) -> Self {
+        match json {
+            true => Self::Document,
+            false => Self::Output,
+        }
+    }
+}
+
 pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
-    let limits = args.limits.patch()?;
     let input = args.input.as_deref().map(|input| read_input(input, env)).transpose()?;
     let input = match input {
         None => read_piped()?,
         given => given,
     };
+    let show = Show::of(args.json);
+    start(args, input, show, global, env, printer).await
+}
+
+impl Args {
+    /// Creates the arguments of a run of `plugin`.
+    pub(super) fn of(plugin: &str, record: Option<PathBuf>, json: bool, start: StartArgs, limits: LimitArgs) -> Self {
+        Self {
+            which: PluginArgs::of(plugin),
+            input: None,
+            record,
+            json,
+            start,
+            limits,
+        }
+    }
+}
+
+/// Runs a task to its end, and shows its output.
+pub(super) async fn start(
+    args: Args,
+    input: Option<Value>,
+    show: Show,
+    global: &Global,
+    env: &Env,
+    printer: &Printer,
+) -> Result<ExitCode> {
+    let limits = args.limits.patch()?;
     let config = global.config(env)?;
     check_scripts(&config)?;
     let memory = max_memory(&limits);
@@ -147,7 +201,7 @@ pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printe
     let asked = asked_limits(&host, &plugin, &limits);
     let run = host.run(&plugin, &input).limits(&limits).command(command.to_json()?);
     let run = run.start()?;
-    let code = watch(run, &host, &plugin, &asked, args.json, global, printer).await?;
+    let code = watch(run, &host, &plugin, &asked, show, global, printer).await?;
     if let Some(cassette) = cassette {
         cassette.finish(&host.limits(&plugin, &limits), printer)?;
     }
@@ -160,7 +214,7 @@ pub(super) async fn watch(
     host: &Host,
     plugin: &Plugin,
     asked: &Limits,
-    json: bool,
+    show: Show,
     global: &Global,
     printer: &Printer,
 ) -> Result<ExitCode> {
@@ -193,7 +247,8 @@ pub(super) async fn watch(
         (Some(failure), None) => bound(failure, &plugin.id().name, asked, plugin.allowed(), host.config()),
         (None, None) => Bound::Task,
     };
-    print(&report, json, global, printer, bound)?;
+    let json = matches!(show, Show::Document);
+    print(&report, show, global, printer, bound)?;
     if report.is_offline() && report.differences.is_none() {
         note_offline(host.config(), json, printer);
     }
@@ -297,6 +352,13 @@ fn read_piped() -> Result<Option<Value>> {
         return Ok(None);
     }
     parse(&text, "stdin").map(Some)
+}
+
+/// Reads a text file for an input. `name` is its name in errors.
+pub(super) fn read_text(path: &Path, name: &str) -> Result<String> {
+    let failed =
+        |error: std::io::Error| Error::input(format!("{name}: {error}")).with_hint("Give a file that can be read.");
+    bounded(std::fs::File::open(path).map_err(failed)?, name)
 }
 
 fn bounded(reader: impl Read, name: &str) -> Result<String> {

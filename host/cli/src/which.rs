@@ -31,6 +31,17 @@ pub(super) struct PluginArgs {
 }
 
 impl PluginArgs {
+    /// Names a plugin without any further flag.
+    pub(super) fn of(plugin: &str) -> Self {
+        Self {
+            plugin: plugin.to_owned(),
+            with: Vec::new(),
+            dir: Vec::new(),
+            offline: false,
+            locked: false,
+        }
+    }
+
     /// Loads the plugin, and prints a note if `--dir` has no effect.
     pub(super) async fn load(&self, host: &Host, env: &Env, printer: &Printer) -> Result<Plugin> {
         let options = options(sub_agents(&self.with, env)?, dirs(&self.dir, env)?);

@@ -333,6 +333,21 @@ impl Project {
         })
     }
 
+    /// Judges a plugin that the program brings by the policies, under the rules for files of this machine.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied`](agenthost_core::error::ErrorClass::Denied), with the rule.
+    pub fn judge_built_in(&self, plugin: &Plugin, bytes: &[u8]) -> Result<PolicyDecision, RegistryError> {
+        Ok(self.policy.judge(&Candidate {
+            plugin,
+            bytes,
+            origin: Origin::Path(PathBuf::from(&plugin.id.name)),
+            signatures: &[],
+            vetted: (!self.before_vetting).then_some(&self.vetted_as(&plugin.digest)),
+        })?)
+    }
+
     /// Judges a plugin in a file by the policies.
     ///
     /// # Errors

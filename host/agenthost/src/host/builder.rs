@@ -60,6 +60,8 @@ pub struct HostBuilder {
     journal: Option<Journal>,
     #[cfg(feature = "registry")]
     project: Option<Arc<Project>>,
+    #[cfg(feature = "registry")]
+    built_in: BTreeMap<String, &'static [u8]>,
     #[cfg(feature = "build")]
     builds: Option<BuildRules>,
     max_memory: u64,
@@ -95,6 +97,8 @@ impl HostBuilder {
             journal: None,
             #[cfg(feature = "registry")]
             project: None,
+            #[cfg(feature = "registry")]
+            built_in: BTreeMap::new(),
             #[cfg(feature = "build")]
             builds: None,
             max_memory: 0,
@@ -121,6 +125,29 @@ impl HostBuilder {
     /// ```
     pub fn config(mut self, config: Config) -> Self {
         self.config = Some(config);
+        self
+    }
+
+    /// Adds a plugin that the program brings, under the reference `name` (`namespace:name`). An entry of the lock file
+    /// takes precedence, so a project can pin another release of it. As a sub-agent it is found without a declaration.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::{Host, PluginSource};
+    ///
+    /// # let component = double();
+    /// // In a program: `include_bytes!("double.wasm")`.
+    /// let host = Host::builder().built_in("demo:double", component.leak()).build()?;
+    /// let plugin = host.load(PluginSource::Reference("demo:double@^0.1".parse()?)).await?;
+    /// assert_eq!(plugin.id().to_string(), "demo:double@0.1.0");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "registry")]
+    pub fn built_in(mut self, name: impl Into<String>, component: &'static [u8]) -> Self {
+        self.built_in.insert(name.into(), component);
         self
     }
 
@@ -328,6 +355,8 @@ impl HostBuilder {
                 journal: self.journal.map(Journal::into_parts),
                 #[cfg(feature = "registry")]
                 project: self.project,
+                #[cfg(feature = "registry")]
+                built_in: self.built_in,
                 #[cfg(feature = "build")]
                 builds: self.builds,
             }),

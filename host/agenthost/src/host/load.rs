@@ -207,8 +207,47 @@ impl<'a> Loader<'a> {
         match place {
             PluginSource::Path(path) => self.load_path(path, by),
             #[cfg(feature = "registry")]
-            PluginSource::Reference(reference) => self.load_locked(reference),
+            PluginSource::Reference(reference) => match self.built_in(reference) {
+                Some((bytes, requirement)) => self.load_built_in(bytes, requirement),
+                None => self.load_locked(reference),
+            },
         }
+    }
+
+    /// Returns the plugin of the program that a reference names, with the requirement on its version, unless the lock
+    /// file has a plugin of that name.
+    #[cfg(feature = "registry")]
+    fn built_in<'r>(&self, reference: &'r Reference) -> Option<(&'static [u8], &'r Requirement)> {
+        let Reference::Named { name, requirement } = reference else {
+            return None;
+        };
+        let bytes = self.host.inner.built_in.get(&name.to_string())?;
+        self.locked(&name.to_string())
+            .is_none()
+            .then_some((*bytes, requirement))
+    }
+
+    #[cfg(feature = "registry")]
+    fn load_built_in(&mut self, bytes: &[u8], requirement: &Requirement) -> Result<LoadedPlugin> {
+        let plugin = PluginInfo::read(bytes)?;
+        let version = plugin.release().and_then(|release| release.parse().ok());
+        if !requirement.is_any() && !version.is_some_and(|version| requirement.matches(&version)) {
+            return Err(LoadError::OtherBuiltIn {
+                plugin: plugin.id.name.clone(),
+                has: plugin.release().unwrap_or("none").to_owned(),
+                wanted: requirement.to_string(),
+            }
+            .into());
+        }
+        let verdict = match &self.host.inner.project {
+            Some(project) => Some(project.judge_built_in(&plugin, bytes)?),
+            None => None,
+        };
+        let origin = Origin {
+            verdict: verdict.as_ref(),
+            ..Origin::default()
+        };
+        self.load_bytes(bytes, origin)
     }
 
     /// Loads a plugin of the lock file from the cache. Nothing is fetched here.
@@ -444,6 +483,13 @@ impl<'a> Loader<'a> {
         }
         #[cfg(feature = "registry")]
         if let Some(name) = self.locked(name) {
+            let requirement = Requirement::any();
+            return Ok((Reference::Named { name, requirement }.into(), limits, NamedBy::Caller));
+        }
+        #[cfg(feature = "registry")]
+        if self.host.inner.built_in.contains_key(name)
+            && let Ok(name) = name.parse::<Name>()
+        {
             let requirement = Requirement::any();
             return Ok((Reference::Named { name, requirement }.into(), limits, NamedBy::Caller));
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::global::Global;
 use crate::output::{Bound, Printer, counted};
+use crate::run::Show;
 use crate::table::thousands;
 use agenthost::config::Config;
 use agenthost::error::Result;
@@ -57,16 +58,18 @@ pub(super) fn bound<'a>(
 
 pub(super) fn print(
     report: &RunReport,
-    json: bool,
+    show: Show,
     global: &Global,
     printer: &Printer,
     bound: Bound<'_>,
 ) -> Result<()> {
     let failure = report.outcome.failure();
-    if json {
-        printer.data(report)?;
-    } else if let Some(output) = report.outcome.ok() {
-        printer.data(output)?;
+    let json = matches!(show, Show::Document);
+    match (show, report.outcome.ok()) {
+        (Show::Document, _) => printer.data(report)?,
+        (Show::Output, Some(output)) => printer.data(output)?,
+        (Show::Text(text), Some(output)) => printer.raw(&text(output))?,
+        (Show::Output | Show::Text(_), None) => {}
     }
     for task in &report.tasks {
         if (global.verbose > 0 || failure.is_some()) && !task.log.is_empty() && !json {
