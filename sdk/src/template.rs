@@ -112,7 +112,11 @@ fn is_name(text: &str) -> bool {
 
 fn names(values: &Value) -> Vec<String> {
     match values {
-        Value::Object(fields) => fields.keys().cloned().collect(),
+        Value::Object(fields) => {
+            let mut names: Vec<_> = fields.keys().cloned().collect();
+            names.sort();
+            names
+        }
         _ => vec!["value".to_owned()],
     }
 }
