@@ -189,7 +189,7 @@ impl<'a> Plan<'a> {
                 count(typical.tokens.median),
                 count(most)
             )),
-            (_, Some(most)) if most < mean => notes.push(format!(
+            (_, Some(most)) if self.items > 1 && most < mean => notes.push(format!(
                 "{} tasks typically use {} tokens (from {basis}), and the limit on all of them together is {}",
                 count(self.items),
                 count(mean),
@@ -208,7 +208,7 @@ impl<'a> Plan<'a> {
             (Some((usual, most)), _) if most < usual => notes.push(format!(
                 "a task typically costs {usual} (from {basis}), and its limit is {most}: it may end without an output"
             )),
-            (_, Some((all, most))) if most < all => notes.push(format!(
+            (_, Some((all, most))) if self.items > 1 && most < all => notes.push(format!(
                 "{} tasks typically cost {all} (from {basis}), and the limit on all of them together is {most}",
                 count(self.items)
             )),

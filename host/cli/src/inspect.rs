@@ -194,7 +194,8 @@ fn summary(plugin: &PluginInfo) -> Styled {
     }
     let kept = plugin.keep_back();
     if kept.share > Percent::ZERO && !plugin.sub_agents.is_empty() {
-        let users = std::iter::once("its own calls").chain(kept.sub_agents.iter().map(String::as_str));
+        let own = plugin.imports.iter().any(Import::is_llm).then_some("its own calls");
+        let users = own.into_iter().chain(kept.sub_agents.iter().map(String::as_str));
         let users = users.collect::<Vec<_>>().join(", ");
         row("keeps back", &format!("{} of its limits, for {users}", kept.share));
     }

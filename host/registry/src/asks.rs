@@ -50,7 +50,6 @@ impl Asks {
     pub fn of(plugin: &Plugin) -> Self {
         let reaches = |import: &&Import| match import {
             Import::Types(_) | Import::Inert(_) | Import::SubAgent(_) => false,
-            // Types of the contract, which have no functions to call.
             // These two give a plugin nothing.
             Import::Contract(name) => !["types", "shares"]
                 .iter()

@@ -14,8 +14,7 @@ use super::unseen::UnseenWork;
 use crate::value;
 use agenthost_core::failpoint;
 use agenthost_core::limits::LimitKind;
-use agenthost_plugin::Plugin;
-use agenthost_plugin::types::{JsonText, ValueError, ValueErrorKind};
+use agenthost_plugin::types::{JsonText, JsonTexts, ValueError, ValueErrorKind};
 
 /// The maximum number of bytes of a sample in a hint.
 const MAX_SAMPLE_BYTES: usize = 2_000;
@@ -34,29 +33,6 @@ pub struct Code {
     pub(super) instance_bytes: u64,
     /// `true` if it has more memories than a regular slot of the pool.
     pub(super) wide: bool,
-}
-
-/// The places of the contract's type `json` in the types of `run`.
-pub(super) struct JsonTexts {
-    input: Option<JsonText>,
-    /// In the output, or in its `ok` side.
-    ok: Option<JsonText>,
-    err: Option<JsonText>,
-}
-
-impl JsonTexts {
-    pub(super) fn of(plugin: &Plugin) -> Self {
-        let input = plugin.run.params.first();
-        let output = plugin.run.result.as_ref();
-        let (ok, err) = output
-            .map(|ty| JsonText::of_output(&plugin.resolve, ty))
-            .unwrap_or_default();
-        Self {
-            input: input.and_then(|input| JsonText::of(&plugin.resolve, &input.ty)),
-            ok,
-            err,
-        }
-    }
 }
 
 /// The type of the `err` side of `run`'s result.
@@ -102,10 +78,12 @@ impl Code {
 
     /// Returns the result of `run` for a task that the host failed, in the plugin's own type: a case of `failure` or a
     /// text. `None` if the type cannot represent it.
-    pub fn returned_failure(&self, case: &str, text: &str, limit: Option<LimitKind>) -> Option<Returned> {
-        let text = || Box::new(Val::String(text.into()));
+    pub fn returned_failure(&self, case: &str, message: &str, limit: Option<LimitKind>) -> Option<Returned> {
+        let text = || Box::new(Val::String(message.into()));
         let error = match self.error {
             ErrorShape::Own => return None,
+            // The type is `json`.
+            ErrorShape::Text if self.json.err.is_some() => Val::String(Value::from(message).to_string()),
             ErrorShape::Text => *text(),
             ErrorShape::Failure => {
                 let payload = match (case, limit) {
@@ -176,7 +154,8 @@ impl Code {
         text
     }
 
-    pub(super) fn output(&self, returned: Option<&Val>) -> End {
+    /// Returns the end of a task whose `run` returned this value. `Err` if the host cannot take the value over.
+    pub(super) fn output(&self, returned: Option<&Val>) -> Result<End, End> {
         let json = |ty: Option<&Type>, places: &Option<JsonText>, val: Option<&Val>| match (ty, val) {
             (Some(_), Some(val)) => outside(places.as_ref(), val, "output").map_err(|error| {
                 let message = format!("the output cannot be taken over: {error}");
@@ -188,7 +167,7 @@ impl Code {
             _ => Ok(Value::Null),
         };
         let JsonTexts { ok, err, .. } = &self.json;
-        let end = match (&self.returns, returned) {
+        match (&self.returns, returned) {
             (Some(Type::Result(ty)), Some(Val::Result(Ok(value)))) => {
                 json(ty.ok().as_ref(), ok, value.as_deref()).map(End::Output)
             }
@@ -199,8 +178,7 @@ impl Code {
                     (_, json) => End::Error(json),
                 }),
             (ty, value) => json(ty.as_ref(), ok, value).map(End::Output),
-        };
-        end.unwrap_or_else(|not_taken| not_taken)
+        }
     }
 }
 

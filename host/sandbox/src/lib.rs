@@ -205,7 +205,7 @@ impl Sandbox {
         Ok(Code {
             unseen: unseen::UnseenWork::of(bytes),
             instance_bytes: plugin.instance_bytes,
-            json: code::JsonTexts::of(plugin),
+            json: agenthost_plugin::types::JsonTexts::of(&plugin.resolve, &plugin.run),
             wide: component
                 .resources_required()
                 .is_none_or(|required| required.num_memories > engine::MEMORIES_PER_TASK),
@@ -310,11 +310,11 @@ impl Sandbox {
         let notes = files::notes(&store.data().files.refusals, &call.dirs);
         let (end, returned) = match driven.unwrap_or(GuestEnd::Ended(Err(EffectLost.into()))) {
             GuestEnd::Ended(Ok(value)) => {
-                let end = code.output(value.as_ref());
-                // A value that has no JSON form is not passed on either, so that the report and the parent see the
-                // same.
-                let kept = value.filter(|_| call.keep_returned && !matches!(end, End::Exhausted(..)));
-                (end, kept.map(Returned))
+                match code.output(value.as_ref()) {
+                    Ok(end) => (end, value.filter(|_| call.keep_returned).map(Returned)),
+                    // Not passed on either, so that the report and the parent see the same.
+                    Err(not_taken) => (not_taken, None),
+                }
             }
             GuestEnd::Ended(Err(error)) => (self.crashed(&error, refused, &log), None),
             GuestEnd::TimeUp => (time_up(), None),

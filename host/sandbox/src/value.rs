@@ -16,6 +16,7 @@
 //! | `enum`, `flags` | the name; a list of names without duplicates |
 //! | `option<T>` | `null` or the value; an option directly inside an option writes `{"some": …}` |
 //! | `result<T, E>` | `{"ok": …}` or `{"err": …}`; the value is `null` if the case has no payload |
+//! | `json` of `agenthost:plugin/types` | any value; with those around it at most 100 levels deep |
 //!
 //! Handles to resources, futures, streams and error contexts belong to a running component and have no JSON form.
 //!
@@ -39,16 +40,9 @@ pub use self::encode::to_json;
 pub use self::sample::sample;
 pub(crate) use self::size::size;
 
-pub use agenthost_plugin::types::{MAX_DEPTH, ValueError, ValueErrorKind};
+pub use agenthost_plugin::types::{MAX_DEPTH, MAX_NODES, ValueError, ValueErrorKind};
 
 use agenthost_plugin::types::Path;
-
-/// The maximum number of values in one conversion. Every list item, field and payload counts, and so does an absent
-/// `option` field.
-///
-/// One value takes 40 bytes as a [`Val`](wasmtime::component::Val) and 72 as a [`serde_json::Value`], so this bounds a
-/// conversion to about 112 MiB besides its strings. A `list<u8>` can carry 1 MiB.
-pub const MAX_NODES: usize = 1 << 20;
 
 /// The maximum number of bytes of strings in one conversion: the default memory limit of a task, 64 MiB, which leaves
 /// no room for more.

@@ -12,6 +12,8 @@ use agenthost_core::limits::{KeepBack, LimitOwner, Limits, Percent, Share};
 
 /// The most shares that count, one within the other.
 const MOST_NESTED: usize = 8;
+/// The most accounts of groups and parts that one task opens. From then on, new shares have the account above them.
+const MOST_ACCOUNTS: usize = 10_000;
 
 /// The accounts for the sub-tasks of one task.
 pub(super) struct Shares {
@@ -56,6 +58,8 @@ impl Shares {
     /// Sets the shares, one within the other, from which the sub-tasks spend that start from now on.
     pub(super) fn spend_from(&self, mut shares: Vec<Share>) {
         shares.truncate(MOST_NESTED);
+        // A guest may pass megabytes of them.
+        shares.shrink_to_fit();
         self.open.lock().unwrap_or_else(PoisonError::into_inner).chosen = shares;
     }
 
@@ -81,14 +85,20 @@ impl Shares {
         };
         let share = |above: &Account, limits: &Limits| above.child(limits).named(LimitOwner::Share(self.task.clone()));
         for chosen in chosen.iter() {
+            let is_full = groups.len() + parts.len() >= MOST_ACCOUNTS;
+            if is_full && !groups.contains_key(&chosen.group) {
+                break;
+            }
             let group = groups.entry(chosen.group).or_insert_with(|| {
                 let kept = Percent::at_most(chosen.keep_back);
                 Group::new(share(&account, &account.divided(kept, 1)), chosen)
             });
+            let part = (chosen.group, chosen.part);
             account = match chosen.parts {
-                0 | 1 => group.account.clone(),
+                0 | 1 if group.served > 0 => group.account.clone(),
+                _ if is_full && !parts.contains_key(&part) => group.account.clone(),
                 _ => {
-                    let part = parts.entry((chosen.group, chosen.part));
+                    let part = parts.entry(part);
                     part.or_insert_with(|| share(&group.account, &group.limits_of(chosen.part)))
                         .clone()
                 }
@@ -105,7 +115,7 @@ impl Group {
             .tokens
             .map(|tokens| tokens / share.least_tokens.max(1));
         let useful = useful.map_or(u32::MAX, |useful| u32::try_from(useful).unwrap_or(u32::MAX));
-        let served = share.parts.min(useful);
+        let served = share.parts.max(1).min(useful);
         let each = account.divided(Percent::ZERO, served);
         Self { account, served, each }
     }
@@ -227,6 +237,17 @@ mod tests {
             least_tokens: u64::MAX,
         };
         shares.spend_from(vec![share(1, 2), inner]);
+        assert_eq!(
+            tokens(&shares.account("demo:competitor")),
+            Some(0),
+            "one part has too few tokens, too"
+        );
+        let tenth = Share {
+            group: 7,
+            least_tokens: 0,
+            ..inner
+        };
+        shares.spend_from(vec![share(1, 2), tenth]);
         assert_eq!(
             tokens(&shares.account("demo:competitor")),
             Some(50),

@@ -104,8 +104,9 @@ impl Typical {
                 _ if run.state != RunProgress::Ended(RunStatus::Done) => Vec::new(),
                 _ => {
                     let mut sample = of_run(run);
-                    // Most runs have no sub-tasks to measure.
-                    if let Some(sample) = sample.as_mut().filter(|_| summary.counts.tasks > 1) {
+                    // The latest run with sub-tasks shows how many there are; reading the tasks of all takes long.
+                    let measured = samples.iter().any(|sample: &Sample| !sample.sub_tasks.is_empty());
+                    if let Some(sample) = sample.as_mut().filter(|_| !measured && summary.counts.tasks > 1) {
                         let read = samples_of(run.record)?;
                         sample.sub_tasks = read.into_iter().flat_map(|read| read.sub_tasks).collect();
                     }
@@ -274,7 +275,8 @@ fn fan_out(samples: &[Sample]) -> Option<FanOut> {
         *least = task.tokens.min(*least);
     }
     let (plugin, (_, least_tokens)) = of.into_iter().max_by_key(|(_, (count, _))| *count)?;
-    let counts = samples.iter().map(|sample| {
+    let with_sub_tasks = samples.iter().filter(|sample| !sample.sub_tasks.is_empty());
+    let counts = with_sub_tasks.map(|sample| {
         let same = sample.sub_tasks.iter().filter(|task| task.plugin == plugin);
         same.count() as u64
     });

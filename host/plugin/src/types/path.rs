@@ -127,6 +127,11 @@ impl<'a> Path<'a> {
         )
     }
 
+    /// The number of levels: 1 for the root.
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+
     /// Returns an error if the path is deeper than [`MAX_DEPTH`] levels.
     pub fn check_depth(&self) -> Result<(), ValueError> {
         if self.depth > MAX_DEPTH {

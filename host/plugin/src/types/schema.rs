@@ -7,12 +7,12 @@
 //!
 //! Left out: restrictions of model services. The provider modules reduce a schema to the subset that their API accepts.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use serde_json::{Map, Value as Json, json};
 use wit_parser::{Docs, Resolve, Type, TypeDef, TypeDefKind, TypeId};
 
-use super::json_text::is_json;
+use super::json_text::json_types;
 use super::wit::{Names, follow, is_option};
 use super::{MAX_F32, NON_FINITE};
 use super::{Path, ValueError};
@@ -43,6 +43,7 @@ use super::{Path, ValueError};
 pub fn schema(resolve: &Resolve, ty: &Type, path: &str) -> Result<Json, ValueError> {
     let mut builder = Builder {
         resolve,
+        json: json_types(resolve),
         names: Names::default(),
         pending: VecDeque::new(),
     };
@@ -73,6 +74,8 @@ type Schema = Map<String, Json>;
 
 struct Builder<'r> {
     resolve: &'r Resolve,
+    /// The types that are `json` of the contract, which any value satisfies.
+    json: HashSet<TypeId>,
     names: Names,
     pending: VecDeque<(TypeId, String)>,
 }
@@ -115,7 +118,7 @@ impl Builder<'_> {
         let Some(def) = self.resolve.types.get(id) else {
             return Ok(Schema::new());
         };
-        let body = match is_json(self.resolve, def) {
+        let body = match self.json.contains(&id) {
             true => Schema::new(),
             false => self.kind(&def.kind, at)?,
         };

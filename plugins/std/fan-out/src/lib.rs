@@ -23,7 +23,7 @@ async fn run(input: Plan) -> Result<Report, Failure> {
             "there are no tasks: give `branches`, or `each` with values",
         ));
     }
-    let least = branches.iter().map(|branch| size(&branch.question)).max().unwrap_or(0) / 3 + LEAST_TOKENS;
+    let least = branches.iter().map(|branch| size(&branch.question)).min().unwrap_or(0) / 3 + LEAST_TOKENS;
     let most = input.max_concurrent.unwrap_or(MAX_CONCURRENT) as usize;
     let calls = branches.into_iter().map(|one| branch(one.name, ask::run(one.question)));
     // Every policy takes the same bounds.
