@@ -13,6 +13,7 @@ use super::output::{Printer, exit};
 use super::terminal::indented;
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
+use agenthost::limits::units::show_bytes;
 use agenthost::plugin::{PluginInfo, build as builder};
 
 #[derive(Debug, clap::Args)]
@@ -68,9 +69,9 @@ pub(super) fn build(args: &Args, global: &Global, env: &Env, printer: &Printer) 
         }))?;
     } else {
         printer.say(&format!(
-            "built {} ({} KiB): {}",
+            "built {} ({}): {}",
             plugin.id,
-            plugin.size.div_ceil(1024),
+            show_bytes(plugin.size),
             plugin.powers()
         ));
         printer.say(&format!("compiles: {}", compiled::words(&compiled)));

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use super::cache_dir::cache_dir;
 use super::progress::Progress;
-use super::table::thousands;
 use agenthost::config::{Config, Env};
 use agenthost::error::{Error, Result};
+use agenthost::limits::units::show_bytes;
 use agenthost::plugin::PluginInfo;
 use agenthost::sandbox::{Compilation, Compile, CompileLimits, Compiler, Settings};
 
@@ -54,10 +54,7 @@ pub(super) fn words(compilation: &Compilation) -> String {
         long => format!("{:.1} s", long.as_secs_f64()),
     };
     match compilation.peak_memory {
-        Some(peak) => format!(
-            "in {time} with {} MiB of memory",
-            thousands(&peak.div_ceil(1 << 20).to_string())
-        ),
+        Some(peak) => format!("in {time} with {} of memory", show_bytes(peak)),
         None => format!("in {time}"),
     }
 }

@@ -169,7 +169,7 @@ fn configuration(report: &mut Report, config: &Config, env: &Env) {
         .into_iter()
         .map(|kind| {
             let value = limits.describe(kind).unwrap_or_else(|| "none".into());
-            format!("{} {}", kind.name(), thousands(&value))
+            format!("{} {value}", kind.name())
         })
         .collect();
     report.add("limits of a task", CheckStatus::Ok, shown.join(", "), None);

@@ -11,12 +11,12 @@ use super::compiled;
 use super::global::Global;
 use super::output::{Printer, counted};
 use super::registry::{limits, models};
-use super::table::thousands;
 use super::terminal::{Styled, indented};
 use agenthost::PluginSource;
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
 use agenthost::limits::Percent;
+use agenthost::limits::units::show_bytes;
 use agenthost::plugin::{Import, PluginInfo, Provenance};
 use agenthost::printable::{json as json_text, one_line};
 use agenthost::registry::asks::Asks;
@@ -216,10 +216,7 @@ fn summary(plugin: &PluginInfo) -> Styled {
     }
     let revision = provenance.map_or_else(|| "not recorded".to_owned(), Provenance::revision);
     row("revision", &revision);
-    row(
-        "size",
-        &format!("{} KiB", thousands(&plugin.size.div_ceil(1024).to_string())),
-    );
+    row("size", &show_bytes(plugin.size));
     row("digest", &plugin.digest.to_string());
     row(
         "",

@@ -81,19 +81,22 @@ fn failure_hint(failure: &Failure, bound: Bound<'_>) -> Option<String> {
             LimitKind::Other => return None,
             limit => {
                 let key = limit.key();
+                let least = failure.shortage.map_or_else(String::new, |shortage| {
+                    format!(" to at least {}", shortage.least_limit())
+                });
                 match bound {
                     Bound::Task => format!(
-                        "Raise it with --{key}, or with `{key}` under [limits] in agenthost.toml (and in the plugin's grant, where it has one)."
+                        "Raise it{least} with --{key}, or with `{key}` under [limits] in agenthost.toml (and in the plugin's grant, where it has one)."
                     ),
                     Bound::Grant(plugin) => format!(
-                        "Raise `{key}` in `limits` under [grants.\"{plugin}\"] in agenthost.toml, which --{key} does not widen."
+                        "Raise `{key}`{least} in `limits` under [grants.\"{plugin}\"] in agenthost.toml, which --{key} does not widen."
                     ),
                     Bound::Policy => format!(
                         "agenthost-policy.toml allows no more: see `{key}` in [max] and [max-for] there, which nothing else widens."
                     ),
                     Bound::Allowance(hint) => hint,
                     Bound::Run => format!(
-                        "Raise `{key}` under [run.limits] in agenthost.toml, which bounds all that one command starts."
+                        "Raise `{key}`{least} under [run.limits] in agenthost.toml, which bounds all that one command starts."
                     ),
                 }
             }
@@ -261,16 +264,11 @@ impl Printer {
 
     /// Prints a task's failure to stderr. `bound` is the source of the limit that it reached, if it reached one.
     pub(super) fn failure(&self, what: &str, failure: &Failure, bound: Bound<'_>) {
-        let class = failure.class.name();
-        let message = if failure.message.is_empty() {
-            "no reason given"
-        } else {
-            &failure.message
+        let text = match failure.message.is_empty() {
+            true => format!("{}: no reason given", failure.class.name()),
+            false => failure.to_string(),
         };
-        print_error(
-            &format!("{what}: {class}: {message}"),
-            failure_hint(failure, bound).as_deref(),
-        );
+        print_error(&format!("{what}: {text}"), failure_hint(failure, bound).as_deref());
     }
 }
 

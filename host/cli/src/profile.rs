@@ -17,13 +17,14 @@ use super::host::{check_scripts, host_with, open_journal};
 use super::offline::{OFFLINE, refuse_unasked};
 use super::output::{Bound, Printer, counted, exit_code};
 use super::run::read_input;
-use super::table::thousands;
+use super::table::{thousands, time};
 use super::which::{find, options, sub_agents};
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
 use agenthost::journal::cassette::Cassette;
 use agenthost::journal::cassette::tape::Tape;
 use agenthost::limits::LimitsPatch;
+use agenthost::limits::units::{rounded, show_bytes, show_fuel};
 use agenthost::providers::offline::is_made_up;
 use agenthost::run::RunReport;
 use agenthost::{Host, Journal, Plugin, PluginSource};
@@ -245,7 +246,7 @@ fn print(plugin: &Plugin, most: &Most, json: bool, printer: &Printer) -> Result<
                 "calls": most.calls,
                 "fuel": most.fuel,
                 "memory_bytes": most.memory,
-                "wall_ms": most.wall.map(|wall| u64::try_from(wall.as_millis()).unwrap_or(u64::MAX)),
+                "wall_ms": most.wall.map(millis),
                 "tasks": most.tasks,
                 "depth": most.depth,
             },
@@ -255,17 +256,21 @@ fn print(plugin: &Plugin, most: &Most, json: bool, printer: &Printer) -> Result<
     }
     let wall = most
         .wall
-        .map_or_else(String::new, |wall| format!(", {:.1} s", wall.as_secs_f64()));
+        .map_or_else(String::new, |wall| format!(", {}", time(millis(wall))));
     printer.say(&format!(
-        "the most of {}: {} tokens, {}, {} fuel, {} KiB of memory{wall}, {}",
+        "the most of {}: {}, {}, {} fuel, {} of memory{wall}, {}",
         counted(most.runs, "runs"),
-        thousands(&most.tokens.to_string()),
+        counted(most.tokens, "tokens"),
         counted(most.calls, "calls"),
-        thousands(&most.fuel.to_string()),
-        thousands(&most.memory.div_ceil(1_024).to_string()),
+        show_fuel(rounded(most.fuel)),
+        show_bytes(most.memory),
         counted(most.tasks, "sub-tasks"),
     ));
     printer.raw(&table(&suggested))
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Returns the limits as the table of a manifest and nothing else, so that it can replace the existing one.

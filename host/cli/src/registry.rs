@@ -13,6 +13,7 @@ use agenthost::PluginSource;
 use agenthost::config::{Config, Env};
 use agenthost::error::{Error, Result, with_causes};
 use agenthost::limits::LimitKind;
+use agenthost::limits::units::show_bytes;
 use agenthost::plugin::PluginInfo;
 use agenthost::printable::one_line;
 use agenthost::registry::asks::{Asks, Change};
@@ -35,11 +36,11 @@ pub(super) fn open(global: &Global, env: &Env) -> Result<Project> {
 /// Prints a note that a plugin is fetched.
 pub(super) fn note(locked: &Locked, printer: &Printer) {
     printer.note(&format!(
-        "fetching {} {} from {} ({} KiB)",
+        "fetching {} {} from {} ({})",
         locked.name,
         locked.version,
         locked.source,
-        thousands(&locked.size.div_ceil(1024).to_string())
+        show_bytes(locked.size)
     ));
 }
 
@@ -201,15 +202,9 @@ pub(super) fn models(asks: &Asks) -> String {
 
 /// Returns the maximum that the policy allows a plugin, as text; `None` without a maximum.
 pub(super) fn max_of(max: &PolicyMax) -> Option<String> {
-    let limits = LimitKind::SETTABLE.into_iter().filter_map(|limit| {
-        let text = max.limits.describe(limit)?;
-        let text = if text.bytes().all(|byte| byte.is_ascii_digit()) {
-            thousands(&text)
-        } else {
-            text
-        };
-        Some(format!("{} {text}", limit.key()))
-    });
+    let limits = LimitKind::SETTABLE
+        .into_iter()
+        .filter_map(|limit| Some(format!("{} {}", limit.key(), max.limits.describe(limit)?)));
     let mut parts: Vec<_> = limits.collect();
     if let Some(models) = &max.models {
         let names: Vec<_> = models.iter().map(String::as_str).collect();
@@ -223,9 +218,17 @@ pub(super) fn max_of(max: &PolicyMax) -> Option<String> {
 
 /// Returns the maximum as JSON, with the keys of policy files.
 pub(super) fn max_document(max: &PolicyMax) -> Value {
+    let own = &max.limits;
     let limits = LimitKind::SETTABLE.into_iter().filter_map(|limit| {
-        let text = max.limits.describe(limit)?;
-        let value = text.parse::<u64>().map_or_else(|_| Value::from(text), Value::from);
+        let value = match limit {
+            LimitKind::Tokens => own.tokens?.into(),
+            LimitKind::Calls => own.calls?.into(),
+            LimitKind::Fuel => own.fuel?.into(),
+            LimitKind::Tasks => own.tasks?.into(),
+            LimitKind::Depth => own.depth?.into(),
+            LimitKind::Time => format!("{:?}", own.timeout?).into(),
+            other => Value::from(own.describe(other)?),
+        };
         Some((limit.key().to_owned(), value))
     });
     json!({"limits": limits.collect::<serde_json::Map<_, _>>(), "models": max.models})

@@ -4,6 +4,7 @@
 
 use super::terminal::{Stream, shortened, text_width};
 use agenthost::date::utc_date;
+use agenthost::limits::units::show_count;
 use agenthost::printable::one_line;
 
 /// The width of lines if stdout is not a terminal.
@@ -95,7 +96,7 @@ fn padding(cell: &str, width: usize) -> String {
 
 /// Formats a count with a comma before every three digits.
 pub(super) fn count(n: u64) -> String {
-    thousands(&n.to_string())
+    show_count(n)
 }
 
 /// Formats a duration: `0.42 s`, `12.3 s`, `5 min 2 s`, `3 h 20 min`, `4 d 2 h`.
@@ -138,17 +139,7 @@ pub(super) fn utc(ms: u64) -> String {
 
 /// Adds a comma before every three digits of a number. Any other text is returned unchanged.
 pub(super) fn thousands(text: &str) -> String {
-    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return text.to_owned();
-    }
-    let digits = text.chars().enumerate();
-    digits.fold(String::new(), |mut shown, (at, digit)| {
-        if at > 0 && (text.len() - at).is_multiple_of(3) {
-            shown.push(',');
-        }
-        shown.push(digit);
-        shown
-    })
+    text.parse().map_or_else(|_| text.to_owned(), show_count)
 }
 
 #[cfg(test)]

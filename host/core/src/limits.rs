@@ -9,6 +9,7 @@ mod keep_back;
 pub mod ledger;
 mod owner;
 mod patch;
+mod shortage;
 mod spent;
 pub mod units;
 mod usd;
@@ -21,6 +22,7 @@ pub use self::invalid::InvalidLimit;
 pub use self::keep_back::{KeepBack, Percent, Share};
 pub use self::owner::LimitOwner;
 pub use self::patch::{Cap, LimitsPatch};
+pub use self::shortage::Shortage;
 pub use self::spent::Spent;
 pub use self::usd::Usd;
 
@@ -215,13 +217,13 @@ impl Limits {
     /// Formats the value of a limit for people, without its unit. `None` if the limit is not set.
     pub fn describe(&self, limit: LimitKind) -> Option<String> {
         match limit {
-            LimitKind::Tokens => self.tokens.map(|n| n.to_string()),
+            LimitKind::Tokens => self.tokens.map(units::show_count),
             LimitKind::Cost => self.cost.map(|cost| cost.to_string()),
-            LimitKind::Calls => self.calls.map(|n| n.to_string()),
-            LimitKind::Fuel => self.fuel.map(|n| n.to_string()),
-            LimitKind::Memory => self.memory.map(units::show_bytes),
-            LimitKind::Time => self.timeout.map(|timeout| format!("{timeout:?}")),
-            LimitKind::Tasks => self.tasks.map(|n| n.to_string()),
+            LimitKind::Calls => self.calls.map(units::show_count),
+            LimitKind::Fuel => self.fuel.map(units::show_fuel),
+            LimitKind::Memory => self.memory.map(units::show_exact_bytes),
+            LimitKind::Time => self.timeout.map(units::show_time),
+            LimitKind::Tasks => self.tasks.map(units::show_count),
             LimitKind::Depth => self.depth.map(|n| n.to_string()),
             LimitKind::Size | LimitKind::Other => None,
         }
@@ -376,7 +378,7 @@ impl LimitKind {
     pub(crate) fn describe_amount(self, amount: u64) -> String {
         self.with_unit(match self {
             Self::Cost => Usd::from_pico(amount).to_string(),
-            _ => amount.to_string(),
+            _ => units::show_count(amount),
         })
     }
 

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::limits::ledger::Used;
-use crate::limits::{Spent, Usd};
+use crate::limits::{Shortage, Spent, Usd};
 use crate::llm::{Allowance, Ask, CallError, CallResult, Reply};
 use crate::run::{ModelReport, RunReport};
 use crate::task::{Outcome, RecordedReport, TaskId};
@@ -484,6 +484,9 @@ pub enum AskResult {
         /// The error.
         #[serde(rename = "err")]
         error: CallError,
+        /// The amount by which a limit was too low for the call.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        shortage: Option<Shortage>,
         /// The charge for all requests of the call.
         used: RecordedUse,
         /// The same by model.
@@ -515,8 +518,23 @@ impl AskResult {
     pub fn of_call(result: CallResult, used: RecordedUse, models: Vec<ModelReport>) -> Self {
         match result {
             Ok(reply) => Self::Reply { reply, used, models },
-            Err(error) => Self::Error { error, used, models },
+            Err(error) => Self::Error {
+                error,
+                shortage: None,
+                used,
+                models,
+            },
         }
+    }
+
+    /// Adds to the error of a model call the amount by which a limit was too low for it.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_shortage(mut self, short: Option<Shortage>) -> Self {
+        if let Self::Error { shortage, .. } = &mut self {
+            *shortage = short;
+        }
+        self
     }
 
     /// Removes the reply or the error of a model call.

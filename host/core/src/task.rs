@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
 use crate::limits::ledger::Stopped;
-use crate::limits::{LimitKind, LimitOwner, Limits, Spent};
+use crate::limits::{LimitKind, LimitOwner, Limits, Shortage, Spent};
 
 /// The position of a task in its run: `root`, `root/0`, `root/0/3`.
 ///
@@ -135,6 +135,9 @@ pub struct Failure {
     /// The owner of that limit, if it is not the task itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<LimitOwner>,
+    /// The amount by which that limit was too low for a model call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shortage: Option<Shortage>,
     /// The plugin's own error value, if its error type is not the contract's `failure`.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub error: Option<Value>,
@@ -153,6 +156,7 @@ impl Failure {
             message: message.into(),
             limit: None,
             owner: None,
+            shortage: None,
             error: None,
         }
     }
@@ -188,6 +192,17 @@ impl Failure {
             self.message = format!("{} (limit: {value})", self.message);
         }
         self
+    }
+
+    /// Returns whether both are the same failure, whatever the host's own words on a limit that was reached.
+    #[doc(hidden)]
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        match (self.class, other.class) {
+            (FailureClass::Exhausted, FailureClass::Exhausted) => {
+                (self.limit, &self.error) == (other.limit, &other.error)
+            }
+            _ => self == other,
+        }
     }
 
     /// Returns the JSON form of the contract's `failure`, as input for a plugin that takes one.
@@ -247,7 +262,11 @@ impl Failure {
 /// `exhausted: the task used up its fuel`
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.class.name(), self.message)
+        write!(f, "{}: {}", self.class.name(), self.message)?;
+        match &self.shortage {
+            Some(shortage) => write!(f, ": {shortage}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -523,12 +542,27 @@ mod tests {
         let limits = Limits {
             calls: Some(1),
             tasks: Some(2),
+            fuel: Some(20_000_000_000),
+            tokens: Some(12_345),
+            timeout: Some(std::time::Duration::from_secs(300)),
             ..Limits::none()
         };
         let said = |limit| Failure::exhausted(limit, "no").with_limit_of(&limits).message;
         assert_eq!(said(LimitKind::Calls), "no (limit: 1 call)");
         assert_eq!(said(LimitKind::Tasks), "no (limit: 2 sub-tasks)");
-        assert_eq!(said(LimitKind::Tokens), "no");
+        assert_eq!(said(LimitKind::Fuel), "no (limit: 20 G fuel)");
+        assert_eq!(said(LimitKind::Tokens), "no (limit: 12,345 tokens)");
+        assert_eq!(said(LimitKind::Time), "no (limit: 5 min)");
+        assert_eq!(said(LimitKind::Cost), "no");
+    }
+
+    #[test]
+    fn the_hosts_own_words_on_a_limit_make_no_difference() {
+        let tokens = |message: &str| Failure::exhausted(LimitKind::Tokens, message);
+        assert!(tokens("a").agrees_with(&tokens("b")));
+        assert!(!tokens("a").agrees_with(&Failure::exhausted(LimitKind::Calls, "a")));
+        let failed = |message: &str| Failure::new(FailureClass::Failed, message);
+        assert!(failed("a").agrees_with(&failed("a")) && !failed("a").agrees_with(&failed("b")));
     }
 
     #[test]

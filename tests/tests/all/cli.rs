@@ -148,7 +148,7 @@ fn a_failure_stands_in_the_document_with_its_class() {
         (failure["class"].as_str(), failure["limit"].as_str()),
         (Some("exhausted"), Some("fuel"))
     );
-    assert_eq!(failure["message"], "the task used up its fuel (limit: 1000000 fuel)");
+    assert_eq!(failure["message"], "the task used up its fuel (limit: 1 M fuel)");
 }
 
 #[test]

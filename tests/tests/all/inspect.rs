@@ -27,9 +27,9 @@ fn the_page_begins_with_what_a_reviewer_decides_by() {
     machine.write("above.wasm", &bytes);
     let page = machine.run(["inspect", "above.wasm"]).stdout;
     let digest = agenthost::plugin::Digest::of(&bytes);
-    let size = bytes.len().div_ceil(1024);
+    let size = agenthost::limits::units::show_bytes(bytes.len() as u64);
     assert!(
-        page.contains(&format!("\nsize       {size} KiB\ndigest     {digest}\n")),
+        page.contains(&format!("\nsize       {size}\ndigest     {digest}\n")),
         "{page}"
     );
     let _filters = filters();

@@ -65,13 +65,35 @@ fn a_call_that_can_never_fit_is_refused_before_it_is_sent() {
         "--tokens",
         "200",
     ]);
-    assert!(
-        output
-            .error(3)
-            .contains("hint: Raise it with --tokens, or with `tokens` under [limits]"),
-        "{output}"
+    let error = output.error(3);
+    let shortage = &failure["shortage"]["tokens"];
+    let needed = shortage["needed"].as_u64().unwrap();
+    assert_eq!((&shortage["left"], &shortage["limit"]), (&json!(50), &json!(200)));
+    assert!(needed > 100, "the input and 100 tokens of output: {failure}");
+    let text = format!(
+        "the task gave up at its limit of tokens (limit: 200 tokens): a call needs up to {needed} tokens, and 50 are left\n"
     );
+    assert!(error.contains(&text), "{output}");
+    let least = (150 + needed).to_string();
+    let hint = format!("hint: Raise it to at least {least} with --tokens, or with `tokens` under [limits]");
+    assert!(error.contains(&hint), "{output}");
+    // A replay ends with the same text, without asking anybody.
+    let asked = server.count();
+    let replayed = machine.run(["replay", "last"]);
+    assert!(replayed.stderr.contains(&text), "{replayed}");
+    assert!(
+        replayed.stderr.contains("the replay is what was recorded"),
+        "{replayed}"
+    );
+    assert_eq!(server.count(), asked);
+    let shown = machine.run(["show", "last"]);
+    assert!(shown.stdout.contains(text.trim_end()), "{shown}");
+    // What the hint says is enough.
+    let input = strict_questions(&two, "sequential").to_string();
+    let enough = machine.run(["run", &guest("asks"), "-i", &input, "--tokens", &least]);
+    assert_eq!(enough.code, 0, "{enough}");
     // Not even the first one fits.
+    let asked = server.count();
     let document = machine
         .run(run_json(
             &guest("asks"),
@@ -79,7 +101,7 @@ fn a_call_that_can_never_fit_is_refused_before_it_is_sent() {
             &["--tokens", "50"],
         ))
         .json(0);
-    assert_eq!((answers(&document), server.count()), (vec!["exhausted"], 3));
+    assert_eq!((answers(&document), server.count()), (vec!["exhausted"], asked));
 }
 
 #[test]

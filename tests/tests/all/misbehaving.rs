@@ -37,7 +37,7 @@ fn a_loop_without_a_limit_on_fuel_ends_with_its_time() {
     let document = ends(&machine(), "loop", &["--fuel", "none", "--timeout", "300ms"], 3);
     assert_eq!(
         failure(&document),
-        ("exhausted", "the task's time was up (limit: 300ms)", Some("time"))
+        ("exhausted", "the task's time was up (limit: 300 ms)", Some("time"))
     );
 }
 

@@ -138,7 +138,7 @@ fn a_stalling_server_costs_the_tasks_time_and_no_more() {
     let output = machine_at(&server).run(["run", &guest("remaining"), "-i", HELLO, "--timeout", "300ms"]);
     let said = output.error(3);
     assert!(
-        said.contains("exhausted: the task's time was up (limit: 300ms)"),
+        said.contains("exhausted: the task's time was up (limit: 300 ms)"),
         "{said}"
     );
     assert!(said.contains("hint: Raise it with --timeout"), "{said}");

@@ -24,7 +24,7 @@ pub(crate) fn filters() -> impl Drop {
         (r"OUTCOME +TIME", "OUTCOME TIME"),
         (r"127\.0\.0\.1:\d+", "[address]"),
         (r"\d+(\.\d+)? items/s", "[rate]"),
-        (r"size( +)\d+ KiB", "size$1[size]"),
+        (r"size( +)[\d.]+ KiB", "size$1[size]"),
         (r"wit-component \d+\.\d+\.\d+", "wit-component [version]"),
         // The diagram of the calls depends on their times.
         (r"(?s)\n +0 \[duration\]\n.*", "\n[diagram]"),
@@ -523,7 +523,7 @@ fn what_doctor_finds_in_a_configuration() {
     ok   configuration          [work]/agenthost.toml
     ok   model fast             local/small: no key, at http://[address]/v1, price unknown, 1,000 at once
     ok   model strong           local/large: no key, at http://[address]/v1, price unknown, 1,000 at once
-    ok   limits of a task       tokens 200,000, cost none, calls 100, fuel 20,000,000,000, memory 64 MiB, time 300s, tasks 100, depth 5
+    ok   limits of a task       tokens 200,000, cost none, calls 100, fuel 20 G, memory 64 MiB, time 5 min, tasks 100, depth 5
     ok   plugins of registries  0 plugins locked; no policy file; 0 vetted
     ");
 }

@@ -27,8 +27,8 @@ fn live() -> impl Drop {
         // The signs that turn, and the times so far.
         (r"(?m)^[|/\\-] ", "* "),
         (r"(?m)  \d+ (s|min \d+ s)$", "  [time]"),
-        (r"\b\d+\.\d s, \d+\.\d items/s", "[time], [rate]"),
-        (r"\b\d+\.\d s\b", "[time]"),
+        (r"\b\d+\.\d+ s, \d+\.\d items/s", "[time], [rate]"),
+        (r"\b\d+\.\d+ s\b", "[time]"),
     ])
 }
 

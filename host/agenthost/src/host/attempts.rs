@@ -250,7 +250,7 @@ impl Call<'_> {
                 reserved.ok_or_else(|| exhausted(LimitKind::Tokens))?
             } else {
                 let reserved = account.reserve(&want).await;
-                reserved.map_err(|none| exhausted(none.limit))?
+                reserved.map_err(|none| self.refused(&none))?
             };
             let Some(allowances) = allowances else {
                 return Ok((reservation, None));

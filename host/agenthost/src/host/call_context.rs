@@ -10,10 +10,11 @@ use super::Inner;
 use super::events::EventLog;
 use super::record::TaskLog;
 use agenthost_core::error::{Error, with_causes};
+use agenthost_core::limits::Shortage;
 use agenthost_core::limits::ledger::Account;
 use agenthost_core::llm::CallError;
 use agenthost_core::run::{Event, ModelReport};
-use agenthost_core::task::TaskId;
+use agenthost_core::task::{Failure, TaskId};
 use agenthost_gate::FairnessKey;
 
 /// The account, the log and the place in the queue of one task, and what its calls have used.
@@ -29,6 +30,8 @@ pub(super) struct CallContext {
     pub(super) log: Arc<TaskLog>,
     /// The use of each model, in the order of the first calls.
     pub(super) used: Mutex<Vec<ModelReport>>,
+    /// The largest amount by which a limit was too low for a call that was refused.
+    pub(super) shortage: Mutex<Option<Shortage>>,
     /// Admits one check of a schema or reply of the task at a time.
     pub(super) checking: Arc<Semaphore>,
     /// Why the allowance cannot be counted, which ends the run.
@@ -73,6 +76,24 @@ impl CallContext {
         match self.fault.get() {
             None => Ok(()),
             Some(said) => Err(CallError::Other("allowance".into(), said.clone())),
+        }
+    }
+
+    /// Notes the amount by which a limit was too low for a call that the task was refused.
+    pub(super) fn falls_short(&self, by: Option<Shortage>) {
+        if let Some(by) = by {
+            let mut known = self.shortage.lock().unwrap_or_else(PoisonError::into_inner);
+            *known = Some(known.map_or(by, |known| known.larger(by)));
+        }
+    }
+
+    /// Returns a failure with the amount by which its limit was too low for a call.
+    pub(super) fn explained(&self, failure: Failure) -> Failure {
+        let known = *self.shortage.lock().unwrap_or_else(PoisonError::into_inner);
+        let shortage = known.filter(|shortage| failure.limit == Some(shortage.kind()));
+        Failure {
+            shortage: failure.shortage.or(shortage),
+            ..failure
         }
     }
 

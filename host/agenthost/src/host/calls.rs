@@ -29,6 +29,7 @@ use agenthost_core::limits::{LimitKind, Share};
 use agenthost_core::llm::{Allowance, Ask, CallError, CallResult, Reply, Request};
 use agenthost_core::run::{Abandoned, Event, ModelReport};
 use agenthost_core::task::{Failure, FailureClass, Outcome, TaskId};
+use agenthost_journal::AskResult;
 use agenthost_sandbox::{Capabilities, Input, Returned};
 
 const TASKS_REACHED: &str = "the limit of sub-tasks is reached";
@@ -183,6 +184,7 @@ impl TaskContext {
                 for model in told.models {
                     self.call.note(model);
                 }
+                self.call.falls_short(told.shortage);
                 ready(told.result).boxed()
             }
             Recorded::Unanswered => pending().boxed(),
@@ -332,7 +334,11 @@ impl TaskContext {
         let call = Call::new(&self.call, &name, ordinal, paid, before);
         let result = self.make(&call, ask).await.map_err(CallError::shortened);
         failpoint!(await "settle.told");
-        self.call.log.told(ordinal, call.told(&result)).await?;
+        let told = call.told(&result);
+        if let AskResult::Error { shortage, .. } = &told {
+            self.call.falls_short(*shortage);
+        }
+        self.call.log.told(ordinal, told).await?;
         failpoint!(await "settle.durable");
         call.noted();
         result

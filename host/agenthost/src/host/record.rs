@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use agenthost_config::BodyRetention;
 use agenthost_core::error::{Error, Result, with_causes};
 use agenthost_core::failpoint;
-use agenthost_core::limits::units::show_bytes;
+use agenthost_core::limits::units::show_exact_bytes;
 use agenthost_core::limits::{LimitKind, Spent};
 use agenthost_core::llm::CallError;
 use agenthost_core::run::{Difference, ModelReport};
@@ -276,7 +276,7 @@ impl Recorder {
 
     /// Returns the failure of a run that has written more than it may, or `None` if it has not.
     pub(super) fn full(&self) -> Option<Failure> {
-        let limit = self.full.is_cancelled().then(|| show_bytes(self.max_bytes))?;
+        let limit = self.full.is_cancelled().then(|| show_exact_bytes(self.max_bytes))?;
         let why = format!("{FULL} of {limit}; to go on, raise `max-run-bytes` in [journal] and resume the run");
         Some(Failure::exhausted(LimitKind::Size, why))
     }

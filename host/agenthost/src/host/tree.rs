@@ -280,6 +280,7 @@ impl RunState {
                 line: line(&self.id, &id),
                 log: Arc::clone(&log),
                 used: Mutex::default(),
+                shortage: Mutex::default(),
                 checking: Arc::new(Semaphore::new(1)),
                 fault: Arc::clone(&self.fault),
                 on_refused_key: self.on_refused_key.clone(),
@@ -361,14 +362,15 @@ impl RunState {
             {
                 failed
             }
-            Outcome::Failure(failure) => Outcome::Failure(
-                match failure.limit.and_then(|limit| calls.call.account.stopped(limit)) {
+            Outcome::Failure(failure) => {
+                let failure = match failure.limit.and_then(|limit| calls.call.account.stopped(limit)) {
                     // What stopped the task may be outside of a replay.
                     _ if let Some(recorded) = log.recorded_limit(&failure) => recorded,
                     Some(stopped) => failure.stopped_by(stopped, &id),
                     None => failure.with_limit_of(&limits),
-                },
-            ),
+                };
+                Outcome::Failure(calls.call.explained(failure))
+            }
             ok @ Outcome::Ok(_) => ok,
         };
         // The report stays in memory until the run has ended.

@@ -151,12 +151,12 @@ pub(super) fn say(run: Option<&RunId>, summary: &Summary, all: u64, printer: &Pr
     let spent = &summary.spent;
     let run = run.map(|run| format!("run {run}: ")).unwrap_or_default();
     printer.say(&format!(
-        "{run}{counts}; {}, {} tokens in, {} out, {}, {:.1} s, {:.1} items/s",
+        "{run}{counts}; {}, {} tokens in, {} out, {}, {}, {:.1} items/s",
         counted(spent.calls, "calls"),
         table::count(spent.input_tokens),
         table::count(spent.output_tokens),
         cost(summary),
-        spent.wall.as_secs_f64(),
+        table::time(u64::try_from(spent.wall.as_millis()).unwrap_or(u64::MAX)),
         summary.rate(spent.wall),
     ));
     let frequent = summary.frequent_messages(MESSAGES);

@@ -2,12 +2,11 @@
 //! stderr, the logs, the failures and a summary.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use crate::global::Global;
 use crate::output::{Bound, Printer, counted};
 use crate::run::Show;
-use crate::table::thousands;
+use crate::table::{count, time};
 use agenthost::config::Config;
 use agenthost::error::Result;
 use agenthost::limits::{LimitKind, LimitOwner, Limits};
@@ -165,10 +164,10 @@ fn gate_summary(report: &RunReport) -> Option<String> {
         }
     };
     add(retries, counted(retries, "retries"));
-    add(refused, format!("{} rate-limited", thousands(&refused.to_string())));
+    add(refused, format!("{} rate-limited", count(refused)));
     add(hedges, counted(hedges, "hedges"));
     let abandoned = sum(|m| m.abandoned.requests);
-    add(abandoned, format!("{} abandoned", thousands(&abandoned.to_string())));
+    add(abandoned, format!("{} abandoned", count(abandoned)));
     let met: Vec<_> = met.iter().map(|(name, times)| format!("{name} {times}")).collect();
     let met = if met.is_empty() {
         String::new()
@@ -176,10 +175,7 @@ fn gate_summary(report: &RunReport) -> Option<String> {
         format!(" ({})", met.join(", "))
     };
     // The sum over all requests, so it may exceed the duration of the run.
-    add(
-        waited_ms,
-        format!("waited {:.1} s{met}", Duration::from_millis(waited_ms).as_secs_f64()),
-    );
+    add(waited_ms, format!("waited {}{met}", time(waited_ms)));
     let cached = sum(|m| m.cached_input_tokens);
     add(cached, counted(cached, "cached tokens"));
     Some(format!("  gate: {}", parts.join(", ")))
@@ -193,11 +189,11 @@ fn summary(report: &RunReport) -> String {
         None => "cost unknown".into(),
     };
     format!(
-        "run {}: {calls}, {} tokens in, {} out, {cost}, {:.1} s",
+        "run {}: {calls}, {} tokens in, {} out, {cost}, {}",
         report.run,
-        thousands(&spent.input_tokens.to_string()),
-        thousands(&spent.output_tokens.to_string()),
-        spent.wall.as_secs_f64()
+        count(spent.input_tokens),
+        count(spent.output_tokens),
+        time(u64::try_from(spent.wall.as_millis()).unwrap_or(u64::MAX))
     )
 }
 

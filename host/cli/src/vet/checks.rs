@@ -10,10 +10,10 @@ use crate::crates::rules_alone;
 use crate::host::builder;
 use crate::output::counted;
 use crate::progress::Progress;
-use crate::table::thousands;
 use agenthost::config::{Config, Env};
 use agenthost::error::{Result, with_causes};
 use agenthost::journal::cassette;
+use agenthost::limits::units::show_bytes;
 use agenthost::plugin::{Import, PluginInfo};
 use agenthost::registry::project::Project;
 use agenthost::registry::signature;
@@ -186,7 +186,7 @@ fn signatures(project: &Project, subject: &Subject) -> Result<Check> {
 }
 
 fn size(plugin: &PluginInfo) -> Check {
-    let size = format!("{} KiB", thousands(&plugin.size.div_ceil(1024).to_string()));
+    let size = show_bytes(plugin.size);
     let state = if plugin.size > LARGE {
         CheckState::Look
     } else {

@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 
 pub use self::tasks::{FUEL_SHARE, Live};
 pub use super::spent::Used;
-use super::{LimitKind, LimitOwner, Limits, Percent, Spent, Usd};
+use super::{LimitKind, LimitOwner, Limits, Percent, Shortage, Spent, Usd};
 
 /// The fewest output tokens that a clamped call is sent for. Fewer cannot hold an answer and would still be billed.
 pub const MIN_OUTPUT_TOKENS: u64 = 16;
@@ -216,6 +216,8 @@ impl std::fmt::Debug for Reservation {
 pub struct Exhausted {
     /// The limit that is exhausted.
     pub limit: LimitKind,
+    /// The amount by which it is too low for the call; `None` if it is not one of tokens or cost.
+    pub shortage: Option<Shortage>,
 }
 
 /// The limit that stopped a call, and its account.
@@ -384,7 +386,8 @@ impl Account {
                     entry.refused.get_or_insert((limit, None));
                 }
                 entries.stop(self.index, limit);
-                Err(Exhausted { limit })
+                let shortage = entries.shortage(self.index, want, limit);
+                Err(Exhausted { limit, shortage })
             }
         }
     }

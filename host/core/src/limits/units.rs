@@ -1,7 +1,8 @@
-//! Parsers for counts, sizes and durations, on the command line and in files.
+//! Parsers for counts, sizes and durations, on the command line and in files, and their forms for people.
 //!
-//! All three accept decimals if the result is whole, and reject a value that would have to be rounded, so that a limit
-//! is exactly the written value. The functions have the signature of clap's value parsers.
+//! All three parsers accept decimals if the result is whole, and reject a value that would have to be rounded, so that a
+//! limit is exactly the written value. They accept every form that is shown. The functions have the signature of clap's
+//! value parsers.
 
 use std::time::Duration;
 
@@ -45,7 +46,7 @@ pub fn parse_count(text: &str) -> Result<u64, InvalidLimit> {
 pub fn parse_bytes(text: &str) -> Result<u64, InvalidLimit> {
     let (number, unit) = split_unit(text.trim());
     let factor = match unit.to_ascii_lowercase().as_str() {
-        "" | "b" => Some(1),
+        "" | "b" | "byte" | "bytes" => Some(1),
         "kb" => Some(1_000),
         "mb" => Some(1_000_000),
         "gb" => Some(1_000_000_000),
@@ -77,6 +78,86 @@ pub fn parse_duration(text: &str) -> Result<Duration, InvalidLimit> {
     match u64::try_from(nanos) {
         Ok(nanos) if u128::from(nanos) <= MAX_SECONDS * NANOS => Ok(Duration::from_nanos(nanos)),
         _ => Err(InvalidLimit::TooLong { text: own() }),
+    }
+}
+
+/// Formats a count for people: `12,345`.
+#[doc(hidden)]
+pub fn show_count(count: u64) -> String {
+    let digits = count.to_string();
+    let mut shown = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            shown.push(',');
+        }
+        shown.push(digit);
+    }
+    shown
+}
+
+/// Formats an amount of fuel for people without rounding it: `20 G`, `1.25 M`, `12,345`.
+#[doc(hidden)]
+pub fn show_fuel(fuel: u64) -> String {
+    for (unit, name) in [(1_000_000_000_000_u64, "T"), (1_000_000_000, "G"), (1_000_000, "M")] {
+        let hundredth = unit / 100;
+        if fuel >= unit && fuel.is_multiple_of(hundredth) {
+            let (whole, part) = (fuel / unit, fuel % unit / hundredth);
+            let part = format!(".{part:02}");
+            let part = part.trim_end_matches('0').trim_end_matches('.');
+            return format!("{}{part} {name}", show_count(whole));
+        }
+    }
+    show_count(fuel)
+}
+
+/// Rounds a measured amount to three digits, for [`show_fuel`].
+#[doc(hidden)]
+pub fn rounded(amount: u64) -> u64 {
+    let unit = 10_u64.pow(amount.max(1).ilog10().saturating_sub(2));
+    amount.saturating_add(unit / 2) / unit * unit
+}
+
+/// Formats a size for people without rounding it: `64 MiB`, `1.5 GiB`, `12,345 bytes`.
+#[doc(hidden)]
+pub fn show_exact_bytes(bytes: u64) -> String {
+    let units = [1_u64 << 30, 1 << 20, 1 << 10];
+    let largest = units.into_iter().find(|unit| bytes >= *unit);
+    match largest.is_none_or(|unit| (u128::from(bytes) * 10).is_multiple_of(u128::from(unit))) {
+        true => show_bytes(bytes),
+        false => format!("{} bytes", show_count(bytes)),
+    }
+}
+
+/// Formats a duration for people without rounding it: `5 min`, `1 h 30 min`, `1.5 s`, `250 ms`.
+#[doc(hidden)]
+pub fn show_time(time: Duration) -> String {
+    let (seconds, nanos) = (time.as_secs(), time.subsec_nanos());
+    let fraction = |number: u64, nanos: u32, places: usize| {
+        let part = format!(".{nanos:0places$}");
+        format!("{number}{}", part.trim_end_matches('0').trim_end_matches('.'))
+    };
+    let mut parts = Vec::new();
+    for (size, name) in [(3_600, "h"), (60, "min")] {
+        let number = if name == "h" {
+            seconds / size
+        } else {
+            seconds % 3_600 / size
+        };
+        if number > 0 {
+            parts.push(format!("{number} {name}"));
+        }
+    }
+    match (seconds % 60, nanos) {
+        (0, 0) => {}
+        (0, nanos) if seconds == 0 => {
+            let millis = fraction((nanos / 1_000_000).into(), nanos % 1_000_000, 6);
+            parts.push(format!("{millis} ms"));
+        }
+        (rest, nanos) => parts.push(format!("{} s", fraction(rest, nanos, 9))),
+    }
+    match parts.is_empty() {
+        true => "0 s".to_owned(),
+        false => parts.join(" "),
     }
 }
 
@@ -113,7 +194,7 @@ fn nanos(text: &str) -> Option<u128> {
         let (unit, next) = tail.split_at_checked(end)?;
         let scale = match unit {
             "h" => 3_600 * NANOS,
-            "m" => 60 * NANOS,
+            "m" | "min" => 60 * NANOS,
             "s" => NANOS,
             "ms" => NANOS / 1_000,
             _ => return None,
@@ -135,11 +216,21 @@ fn nanos(text: &str) -> Option<u128> {
 /// Returns `number` times `factor` if the product is whole and fits.
 fn whole(number: &str, factor: u128) -> Option<u64> {
     const ONE: u128 = 1_000_000_000_000;
-    let exact = decimal(number, 12)?.checked_mul(factor)?;
+    let exact = decimal(&without_commas(number)?, 12)?.checked_mul(factor)?;
     if exact % ONE != 0 {
         return None;
     }
     u64::try_from(exact / ONE).ok()
+}
+
+/// Removes commas between groups of three digits; `None` for any other comma.
+fn without_commas(number: &str) -> Option<String> {
+    let (whole, fraction) = number.split_at_checked(number.find('.').unwrap_or(number.len()))?;
+    let mut groups = whole.split(',');
+    let first = groups.next().unwrap_or_default();
+    let commas = whole.contains(',');
+    let are_right = (!commas || (1..=3).contains(&first.len())) && groups.all(|group| group.len() == 3);
+    (are_right && !fraction.contains(',')).then(|| format!("{}{fraction}", whole.replace(',', "")))
 }
 
 fn split_unit(text: &str) -> (&str, &str) {
@@ -214,6 +305,55 @@ mod tests {
                     "`{text}` is not a count; write a whole number such as 200000, 200_000 or 200k (k, M, G or T)"
                 ))
             );
+        }
+    }
+
+    #[test]
+    fn what_is_shown_is_exact_and_can_be_written() {
+        for (fuel, shown) in [
+            (0, "0"),
+            (12_345, "12,345"),
+            (1_000_000, "1 M"),
+            (1_250_000, "1.25 M"),
+            (1_234_567, "1,234,567"),
+            (20_000_000_000, "20 G"),
+            (1_500_000_000_000, "1.5 T"),
+            (u64::MAX, "18,446,744,073,709,551,615"),
+        ] {
+            assert_eq!(show_fuel(fuel), shown);
+            assert_eq!(parse_count(shown), Ok(fuel), "{shown}");
+        }
+        for (bytes, shown) in [
+            (0, "0 bytes"),
+            (100, "100 bytes"),
+            (12_345, "12,345 bytes"),
+            (64 << 20, "64 MiB"),
+            (3 << 29, "1.5 GiB"),
+            ((64 << 20) + 1, "67,108,865 bytes"),
+        ] {
+            assert_eq!(show_exact_bytes(bytes), shown);
+            assert_eq!(parse_bytes(shown), Ok(bytes), "{shown}");
+        }
+        for (millis, shown) in [
+            (300_000, "5 min"),
+            (90_000, "1 min 30 s"),
+            (7_000, "7 s"),
+            (1_500, "1.5 s"),
+            (250, "250 ms"),
+            (5_400_000, "1 h 30 min"),
+            (3_605_007, "1 h 5.007 s"),
+            (31_536_000_000, "8760 h"),
+        ] {
+            let time = Duration::from_millis(millis);
+            assert_eq!(show_time(time), shown);
+            assert_eq!(parse_duration(shown), Ok(time), "{shown}");
+        }
+        assert_eq!(show_time(Duration::from_nanos(1_234_567)), "1.234567 ms");
+        assert_eq!(show_time(Duration::ZERO), "0 s");
+        assert_eq!([999, 1_234_567, 12_345, 0].map(rounded), [999, 1_230_000, 12_300, 0]);
+        assert_eq!(rounded(u64::MAX), 18_400_000_000_000_000_000);
+        for text in ["1,2", "12,34", ",123", "1,234,5", "1234,567", "1.000,000"] {
+            assert!(parse_count(text).is_err(), "{text}");
         }
     }
 

@@ -142,7 +142,11 @@ impl Cassette {
 
     fn outcome_changed(&self, now: &Self) -> Option<Change> {
         let (before, after) = (&self.expect, &now.expect);
-        if before.output == after.output && before.failure == after.failure {
+        let same_failure = match (&before.failure, &after.failure) {
+            (Some(before), Some(after)) => before.agrees_with(after),
+            (before, after) => before == after,
+        };
+        if before.output == after.output && same_failure {
             return None;
         }
         let message = match (&before.output, &after.output) {

@@ -17,7 +17,7 @@ use crate::{
 };
 use agenthost_core::error::Result;
 use agenthost_core::llm::Usage;
-use agenthost_core::task::{Outcome, TaskId};
+use agenthost_core::task::{Failure, Outcome, TaskId};
 
 /// An in-memory journal of one run: the last one that began.
 ///
@@ -80,7 +80,14 @@ impl Tape {
         let outcome = run.end.as_ref()?.summary.outcome.clone();
         let (output, failure) = match outcome {
             Some(Outcome::Ok(output)) => (Some(output), None),
-            Some(Outcome::Failure(failure)) => (None, Some(failure)),
+            // A cassette is played without limits on calls that were answered.
+            Some(Outcome::Failure(failure)) => (
+                None,
+                Some(Failure {
+                    shortage: None,
+                    ..failure
+                }),
+            ),
             None => (None, None),
         };
         let mut expect = Expect {

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use rustix::io::Errno;
 use wasmtime_wasi::p2::{DynOutputStream, OutputStream, Pollable, StreamError, StreamResult};
 
-use agenthost_core::limits::units::show_bytes;
+use agenthost_core::limits::units::show_exact_bytes;
 
 /// The quota of a run for one directory, and how much of it is used.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl Quota {
 
     /// Describes the limits for people.
     pub(super) fn describe(&self) -> String {
-        let bytes = self.most_bytes.map(show_bytes);
+        let bytes = self.most_bytes.map(show_exact_bytes);
         let files = self.most_files.map(|files| format!("{files} files"));
         let parts: Vec<_> = [bytes, files].into_iter().flatten().collect();
         parts.join(" and ")

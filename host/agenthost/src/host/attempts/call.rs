@@ -8,8 +8,8 @@ use super::super::answer::OutputLimit;
 use super::super::call_context::CallContext;
 use super::super::record::{PaidReply, request_hash};
 use crate::price::Price;
-use agenthost_core::limits::Usd;
-use agenthost_core::limits::ledger::Used;
+use agenthost_core::limits::ledger::{Exhausted, Used};
+use agenthost_core::limits::{Shortage, Usd};
 use agenthost_core::llm::{CallError, CallResult, ProviderError, Reply, Request};
 use agenthost_core::run::ModelReport;
 use agenthost_journal::{AskResult, RecordedUse, RequestHash};
@@ -47,6 +47,8 @@ pub(super) struct SoFar {
     pub(super) limit: OutputLimit,
     /// `true` if a request was answered and the journal does not have its end yet.
     pub(super) unnoted: bool,
+    /// The amount by which a limit was too low for the last request that was refused.
+    pub(super) shortage: Option<Shortage>,
 }
 
 /// One model of the chain, ready to be called.
@@ -107,7 +109,11 @@ impl<'a> Call<'a> {
             sent: self.counted.load(Ordering::Relaxed),
             ..RecordedUse::sent(&so_far.used)
         };
-        AskResult::of_call(result.clone(), used, so_far.models.clone())
+        let shortage = match result {
+            Err(CallError::Exhausted(limit)) => so_far.shortage.filter(|shortage| shortage.kind() == *limit),
+            _ => None,
+        };
+        AskResult::of_call(result.clone(), used, so_far.models.clone()).with_shortage(shortage)
     }
 
     /// Notes that a repair of `broken`, which is paid for, follows.
@@ -140,6 +146,12 @@ impl<'a> Call<'a> {
         if std::mem::take(&mut self.so_far().unnoted) {
             self.task.log.answered(self.ordinal);
         }
+    }
+
+    /// Returns the failure of a request that no limit allows.
+    pub(super) fn refused(&self, none: &Exhausted) -> Failed {
+        self.so_far().shortage = none.shortage;
+        Failed::Call(CallError::Exhausted(none.limit))
     }
 
     pub(super) fn so_far(&self) -> MutexGuard<'_, SoFar> {

@@ -509,6 +509,7 @@ impl TaskLog {
         let plain = Failure {
             message: failure.message.clone(),
             owner: None,
+            shortage: None,
             ..recorded.clone()
         };
         let is_same = plain == *failure && recorded.message.starts_with(&failure.message);
@@ -584,7 +585,11 @@ impl TaskLog {
             recorder.differs(&self.task, None, "this task was not recorded to its end");
             return;
         };
-        if end.outcome != report.outcome {
+        let same = match (&end.outcome, &report.outcome) {
+            (Outcome::Failure(recorded), Outcome::Failure(now)) => recorded.agrees_with(now),
+            (recorded, now) => recorded == now,
+        };
+        if !same {
             let (recorded, now) = (json!(end.outcome), json!(report.outcome));
             recorder.differs(
                 &self.task,

@@ -4,6 +4,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::Mode;
+use agenthost_core::limits::Shortage;
 use agenthost_core::limits::ledger::Used;
 use agenthost_core::llm::{CallError, CallResult, Reply, Request};
 use agenthost_core::run::ModelReport;
@@ -16,6 +17,8 @@ pub(crate) struct RecordedReply {
     /// The charge for the call; `None` if no request was sent.
     pub(crate) used: Option<Used>,
     pub(crate) models: Vec<ModelReport>,
+    /// The amount by which a limit was too low for the call.
+    pub(crate) shortage: Option<Shortage>,
 }
 
 impl RecordedReply {
@@ -23,10 +26,15 @@ impl RecordedReply {
     pub(super) fn of(result: AskResult) -> Option<Self> {
         let (used, models) = result.charge()?;
         let (used, models) = (used.charged(), models.to_vec());
+        let shortage = match &result {
+            AskResult::Error { shortage, .. } => *shortage,
+            _ => None,
+        };
         Some(Self {
             result: result.into_call_result()?,
             used,
             models,
+            shortage,
         })
     }
 }

@@ -41,7 +41,7 @@ fn the_gate_is_mentioned_where_it_had_to_do_something() {
     busy.limits_met = met(&[("requests", 9), ("concurrency", 5), ("rate-limited", 3)]);
     assert_eq!(
         gate_summary(&report(Vec::new(), vec![calm.clone(), busy])).unwrap(),
-        "  gate: 112 requests, 12 retries, 3 rate-limited, waited 8.2 s (concurrency 41, requests 9), 40,960 cached tokens"
+        "  gate: 112 requests, 12 retries, 3 rate-limited, waited 8.24 s (concurrency 41, requests 9), 40,960 cached tokens"
     );
     let mut hedged = ModelReport::default();
     hedged.requests = 2;
@@ -60,7 +60,7 @@ fn the_gate_is_mentioned_where_it_had_to_do_something() {
     slow.waited_ms = 1_001;
     assert_eq!(
         gate_summary(&report(Vec::new(), vec![slow])).unwrap(),
-        "  gate: 1 request, waited 1.0 s"
+        "  gate: 1 request, waited 1.00 s"
     );
 }
 

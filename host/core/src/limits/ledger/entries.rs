@@ -3,7 +3,7 @@
 use std::sync::{MutexGuard, PoisonError};
 
 use super::{AccountEntry, AccountPages, Amounts, Caps, Fit, Ledger, Stopped, Want};
-use crate::limits::{LimitKind, Usd};
+use crate::limits::{LimitKind, Shortage, Usd};
 
 pub(super) struct Entries<'a>(MutexGuard<'a, AccountPages>);
 
@@ -84,6 +84,38 @@ impl Entries<'_> {
         let tightest = self.chain(index).filter_map(left).min_by_key(|(left, ..)| *left);
         let stopped = tightest.map(|(_, most, owner)| Stopped { limit, owner, most });
         self.each_up(index, |entry| entry.stopped.clone_from(&stopped));
+    }
+
+    /// Returns the amount by which a limit of this kind, of the account or of one above it, is too low for a call.
+    pub(super) fn shortage(&self, index: usize, want: &Want<'_>, limit: LimitKind) -> Option<Shortage> {
+        // The limit with the least left, and that rest.
+        let tightest = |cap: fn(&Caps) -> Option<u64>, spent: fn(&Amounts) -> u64| {
+            let caps = self.chain(index).filter_map(|entry| {
+                let cap = cap(&entry.limits)?;
+                Some((cap.saturating_sub(spent(&entry.total)), cap))
+            });
+            caps.min_by_key(|(left, _)| *left)
+        };
+        let tokens = tightest(|caps| caps.tokens, |spent| spent.tokens);
+        let output = want.output.max(1);
+        match limit {
+            LimitKind::Tokens => tokens.map(|(left, limit)| Shortage::Tokens {
+                needed: want.input.saturating_add(output),
+                left,
+                limit,
+            }),
+            LimitKind::Cost => {
+                let (left, limit) = tightest(|caps| caps.cost, |spent| spent.cost)?;
+                // The limit of tokens shortens the reply.
+                let output = tokens.map_or(output, |(left, _)| output.min(left.saturating_sub(want.input)));
+                Some(Shortage::Cost {
+                    needed: want.cost?(want.input, output),
+                    left: Usd::from_pico(left),
+                    limit: Usd::from_pico(limit),
+                })
+            }
+            _ => None,
+        }
     }
 
     /// Computes the most output that every limit on the way up would allow once all reservations are released, and

@@ -116,6 +116,7 @@ impl Account {
             }
             return Err(Exhausted {
                 limit: LimitKind::Tasks,
+                shortage: None,
             });
         }
         entries.each_up(self.index, |entry| entry.total = entry.total.plus(one));

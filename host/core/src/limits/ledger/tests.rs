@@ -179,9 +179,44 @@ async fn a_waiting_call_that_can_no_longer_fit_is_refused() {
     assert_eq!(
         waiting.await.unwrap(),
         Err(Exhausted {
-            limit: LimitKind::Tokens
+            limit: LimitKind::Tokens,
+            shortage: Some(Shortage::Tokens {
+                needed: 70,
+                left: 0,
+                limit: 100,
+            }),
         })
     );
+}
+
+#[test]
+fn a_refused_call_says_how_much_it_needs() {
+    let run = Account::root(&limits(Some(1_000), Some(900), None));
+    run.restore(&used(200, 100), 1);
+    let task = run.child(&limits(Some(500), None, None));
+    let shortage = |want: &Want<'_>| task.try_reserve(want).unwrap_err().shortage;
+    assert_eq!(
+        shortage(&want(600, 400)),
+        Some(Shortage::Tokens {
+            needed: 1_000,
+            left: 500,
+            limit: 500
+        })
+    );
+    let dear = Want {
+        cost: Some(&|input, output| price(100 * input, 100 * output)),
+        ..want(100, 50)
+    };
+    assert_eq!(
+        shortage(&dear),
+        Some(Shortage::Cost {
+            needed: price(10_000, 5_000),
+            left: Usd::from_pico(900),
+            limit: Usd::from_pico(900),
+        })
+    );
+    let calls = Account::root(&limits(None, None, Some(0)));
+    assert_eq!(calls.try_reserve(&want(1, 1)).unwrap_err().shortage, None);
 }
 
 #[test]
@@ -252,7 +287,8 @@ fn sub_tasks_are_counted_at_every_level_above() {
     assert_eq!(
         task.start_task(),
         Err(Exhausted {
-            limit: LimitKind::Tasks
+            limit: LimitKind::Tasks,
+            shortage: None,
         })
     );
     let other = run.child(&Limits::none());
@@ -260,7 +296,8 @@ fn sub_tasks_are_counted_at_every_level_above() {
     assert_eq!(
         other.start_task(),
         Err(Exhausted {
-            limit: LimitKind::Tasks
+            limit: LimitKind::Tasks,
+            shortage: None,
         })
     );
 }
