@@ -56,6 +56,7 @@ mod all {
     mod shares;
     mod sharing;
     mod sizes;
+    mod spawn;
     mod taking_over;
     mod terminal;
     mod tidy;

@@ -198,6 +198,18 @@ impl<'a> Plan<'a> {
             (Some(most), _) => notes.extend(self.too_many_sub_tasks(typical, most)),
             (None, _) => {}
         }
+        for (most, usual, what) in [
+            (self.one.calls, typical.calls, "makes {} model calls"),
+            (self.one.sub_tasks, typical.sub_tasks, "starts {} sub-agents"),
+        ] {
+            if let Some(most) = most.filter(|most| *most < usual.median) {
+                notes.push(format!(
+                    "a task typically {} (from {basis}), and its limit is {}: it may end without an output",
+                    what.replace("{}", &count(usual.median)),
+                    count(most)
+                ));
+            }
+        }
         let cost = |worst: &Worst| match worst.cost {
             Cost::AtMost(most) => Some(most),
             Cost::Unknown | Cost::Unlimited => None,
@@ -229,11 +241,13 @@ impl<'a> Plan<'a> {
             true => 0,
             false => keep_back.share.of(most),
         };
-        let (left, needed) = (most.saturating_sub(kept), sub_tasks.saturating_mul(*least_tokens));
+        // Tasks that run at once reserve up to about twice what they use.
+        let needed = sub_tasks.saturating_mul(*least_tokens).saturating_mul(2);
+        let left = most.saturating_sub(kept);
         (left < needed).then(|| {
             format!(
-                "{} tasks of {plugin} used at least {} tokens each, {} together, and the limit leaves {} for sub-tasks: \
-                 some may fail",
+                "{} tasks of {plugin} used at least {} tokens each, for which up to {} are reserved at once, and the \
+                 limit leaves {} for sub-tasks: some may fail",
                 count(*sub_tasks),
                 count(*least_tokens),
                 count(needed),
@@ -266,7 +280,7 @@ impl<'a> Plan<'a> {
             ));
         }
         if self.models.iter().any(|model| model.offline) {
-            notes.push("the offline provider makes answers up, at no cost; real models cost more".to_owned());
+            notes.push("answers of the offline provider and of scripts cost nothing; real models cost more".to_owned());
         }
         notes
     }
@@ -499,7 +513,7 @@ fn candidates(config: &Config, names: &BTreeSet<String>) -> Result<Vec<Candidate
                 name: name.clone(),
                 model: model.to_string(),
                 prices: price.cloned().into_iter().chain(hour).collect(),
-                offline: kind == "offline",
+                offline: matches!(kind, "offline" | "script"),
             })
         })
         .collect())

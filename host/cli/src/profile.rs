@@ -23,8 +23,8 @@ use agenthost::config::Env;
 use agenthost::error::{Error, Result};
 use agenthost::journal::cassette::Cassette;
 use agenthost::journal::cassette::tape::Tape;
-use agenthost::limits::LimitsPatch;
 use agenthost::limits::units::{rounded, show_bytes, show_fuel};
+use agenthost::limits::{LimitsPatch, Percent};
 use agenthost::providers::offline::is_made_up;
 use agenthost::run::RunReport;
 use agenthost::{Host, Journal, Plugin, PluginSource};
@@ -97,13 +97,17 @@ impl Most {
     }
 
     /// Returns the suggested limits in the form of a manifest.
-    fn suggested(&self) -> Map<String, Value> {
+    fn suggested(&self, kept: Percent) -> Map<String, Value> {
         let twice = |measured: u64| measured.saturating_mul(2);
         let mut limits = Map::new();
         let mut set = |key: &str, value: Value| limits.insert(key.to_owned(), value);
         if self.calls > 0 {
-            set("tokens", round(twice(self.tokens).max(self.full_tokens)).into());
-            set("calls", twice(self.calls).into());
+            // The sub-tasks do not get what the plugin keeps back.
+            set(
+                "tokens",
+                round(kept.whole(twice(self.tokens).max(self.full_tokens))).into(),
+            );
+            set("calls", kept.whole(twice(self.calls)).into());
         }
         set("fuel", count(round(twice(self.fuel))).into());
         set("memory", format!("{}MiB", mebibytes(twice(self.memory))).into());
@@ -222,7 +226,8 @@ fn full_tokens(run: &Cassette, reply_tokens: u32) -> u64 {
         let request = ask.request.as_ref()?.as_object()?;
         let most = request.get("max-tokens").and_then(Value::as_u64);
         let output = most.unwrap_or(reply_tokens.into()).max(used.output);
-        Some(used.input.saturating_add(output))
+        // The input is reserved at an estimate, which is at most about twice the count.
+        Some(used.input.saturating_mul(2).saturating_add(output))
     });
     full.fold(0, u64::saturating_add)
 }
@@ -235,7 +240,11 @@ fn has_made_up(cassette: &Cassette) -> bool {
 }
 
 fn print(plugin: &Plugin, most: &Most, json: bool, printer: &Printer) -> Result<()> {
-    let suggested = most.suggested();
+    let kept = match most.tasks {
+        0 => Percent::ZERO,
+        _ => plugin.info().keep_back().share,
+    };
+    let suggested = most.suggested(kept);
     if json {
         return printer.data(&json!({
             "format": 1,
@@ -378,14 +387,14 @@ mod tests {
             depth: 1,
             made_up: false,
         };
-        let suggested = Value::Object(most.suggested());
+        let suggested = Value::Object(most.suggested(Percent::ZERO));
         let expected = json!({"tokens": 2_000, "calls": 8, "fuel": "1.5M", "memory": "4MiB", "timeout": "10s", "tasks": 6, "depth": 1});
         assert_eq!(suggested, expected);
         assert!(
             serde_json::from_value::<LimitsPatch>(suggested).is_ok(),
             "a manifest can hold it"
         );
-        let shown = table(&most.suggested());
+        let shown = table(&most.suggested(Percent::ZERO));
         assert!(
             shown.starts_with("[package.metadata.agenthost.limits]\ntokens = 2_000\ncalls = 8\nfuel = \"1.5M\"\n"),
             "{shown}"
@@ -395,11 +404,11 @@ mod tests {
             ..most
         };
         assert_eq!(
-            full.suggested().get("tokens"),
+            full.suggested(Percent::ZERO).get("tokens"),
             Some(&json!(3_000)),
             "the prompts allow more"
         );
-        let idle = Most::default().suggested();
+        let idle = Most::default().suggested(Percent::ZERO);
         assert_eq!(Value::Object(idle), json!({"fuel": "1", "memory": "1MiB"}));
     }
 }

@@ -1,6 +1,7 @@
 //! `agenthost run`: one task.
 
 mod report;
+mod show;
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Read};
@@ -11,6 +12,7 @@ use std::time::SystemTime;
 use serde_json::Value;
 
 use self::report::{bound, print};
+pub(super) use self::show::Show;
 use super::allowance;
 use super::cassettes::Recording;
 use super::command::RecordedRunCommand;
@@ -114,27 +116,6 @@ impl LimitArgs {
             .into_iter()
             .filter_map(|(key, text)| Some((key.to_owned(), text.clone()?)));
         given.collect()
-    }
-}
-
-/// How the output of a run is shown.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Show {
-    /// The whole report, as a JSON document.
-    Document,
-    /// The output, as JSON.
-    Output,
-    /// The output as text.
-    Text(fn(&Value) -> String),
-}
-
-impl Show {
-    /// The document, or else the output.
-    pub(super) fn of(json: bool) -> Self {
-        match json {
-            true => Self::Document,
-            false => Self::Output,
-        }
     }
 }
 

@@ -204,7 +204,7 @@ fn a_plan_knows_what_the_plugin_typically_takes() {
     assert_eq!(
         plan["typical"],
         json!({"runs": 2, "tasks": 2, "tokens": both(json!(1_234)), "cost_usd": both(json!(0.5)),
-            "wall_ms": both(json!(2_500)), "models": [],
+            "wall_ms": both(json!(2_500)), "calls": both(json!(2)), "sub_tasks": both(json!(2)), "models": [],
             "fan_out": {"plugin": "guests:asks", "sub_tasks": 1, "least_tokens": 1_234}})
     );
     let page = machine.run(["plan", &guest("asks")]);

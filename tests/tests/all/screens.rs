@@ -76,6 +76,7 @@ fn the_help_of_the_program() {
 
     Commands:
       run          Run one task and print its output as JSON
+      spawn        Answer tasks given in plain words, at once, without a plugin of your own
       plan         Estimate the worst-case cost of a run
       resume       Resume a stopped run without paying twice for answered calls
       replay       Replay a recorded run without a provider, a key or a network

@@ -54,7 +54,7 @@ fn a_task_that_calls_models_keeps_a_fifth_back_for_itself() {
     assert_eq!(failures.len(), 2, "{failures:?}");
     for failure in failures {
         assert!(
-            failure.ends_with("(limit of the part of root for its sub-tasks: 480 tokens)"),
+            failure.contains("(limit of the part of root for its sub-tasks: 480 tokens)"),
             "{failure}"
         );
     }
@@ -103,7 +103,7 @@ fn a_share_of_too_few_tokens_goes_to_the_first_ones() {
     assert_eq!(server.count(), 2, "the others spend nothing");
     for failure in failures {
         assert!(
-            failure.ends_with("(limit of one share of the part of root for its sub-tasks: 0 tokens)"),
+            failure.contains("(limit of a share of root that got nothing, because at least 250 tokens each are enough for 2 of 4: 0 tokens)"),
             "{failure}"
         );
     }
@@ -165,15 +165,23 @@ fn a_plan_warns_of_a_limit_below_the_typical_use() {
     let lanes = notes(&["--tokens", "500"]);
     assert!(
         lanes.contains(
-            "4 tasks of guests:leaf used at least 110 tokens each, 440 together, and the limit leaves 400 for sub-tasks"
+            "4 tasks of guests:leaf used at least 110 tokens each, for which up to 880 are reserved at once, and the limit \
+             leaves 400 for sub-tasks"
         ),
         "{lanes}"
     );
-    let enough = notes(&["--tokens", "600"]);
+    let enough = notes(&["--tokens", "2k"]);
     assert!(
         !enough.contains("typically uses") && !enough.contains("for sub-tasks"),
         "{enough}"
     );
+    let few = notes(&["--calls", "3", "--tasks", "2"]);
+    for part in [
+        "makes 4 model calls (from the last run), and its limit is 3",
+        "starts 4 sub-agents",
+    ] {
+        assert!(few.contains(part), "{few}");
+    }
     let many = notes(&["--items", "10", "--run-tokens", "2k"]);
     assert!(
         many.contains(

@@ -118,7 +118,8 @@ impl Capabilities for TaskHandle {
         // repeats.
         let id = self.0.call.task.child(self.0.children.fetch_add(1, Ordering::Relaxed));
         let begins = self.0.call.log.starts(ordinal, &id);
-        let allowed = self.0.allow(&id).map(|()| self.0.account_of(import));
+        let account = self.0.account_of(import);
+        let allowed = self.0.allow(&id, &account).map(|()| account);
         let calls = Arc::clone(&self.0);
         let import = import.to_owned();
         match begins {
@@ -126,7 +127,7 @@ impl Capabilities for TaskHandle {
             SubTaskReplay::Again => {
                 // The sub-task ends where it ended in the record, whatever its parent does.
                 let run = Arc::clone(&self.0.run);
-                let account = calls.account_of(&import);
+                let account = allowed.unwrap_or_else(|_| calls.account_of(&import));
                 let ended =
                     run.keep(async move { calls.start(ordinal, id, Ok(account), &import, input).await }.boxed());
                 let lost = || Err("the host failed while it ran the sub-task".to_owned());
@@ -217,14 +218,14 @@ impl TaskContext {
         calls != Some(0) && self.granted(&ask.model).is_ok()
     }
 
-    /// Charges for a sub-task, or returns the limit that forbids it.
-    fn allow(&self, id: &TaskId) -> Result<(), Failure> {
+    /// Charges an account for a sub-task, or returns the limit that forbids it.
+    fn allow(&self, id: &TaskId, account: &Account) -> Result<(), Failure> {
         if id.depth() > self.deepest {
             let message = "the sub-task would be deeper than the limit allows";
             return Err(Failure::exhausted(LimitKind::Depth, message));
         }
         let full = |exhausted: Exhausted| Failure::exhausted(exhausted.limit, TASKS_REACHED);
-        self.call.account.start_task().map_err(full)
+        account.start_task().map_err(full)
     }
 
     /// Returns the account from which a sub-task of the agent behind `import` spends that starts now.

@@ -43,6 +43,9 @@ struct Group {
     served: u32,
     /// The limits of each of them.
     each: Limits,
+    /// The number of all parts, and the fewest tokens that are of use to one.
+    parts: u32,
+    least_tokens: u64,
 }
 
 impl Shares {
@@ -77,13 +80,8 @@ impl Shares {
         } = &mut *open;
         let mut account = match self.keep_back.share {
             Percent::ZERO => self.own.clone(),
-            kept => {
-                let all = || self.own.child(&self.own.divided(kept, 1));
-                rest.get_or_insert_with(|| all().named(LimitOwner::SubTasks(self.task.clone())))
-                    .clone()
-            }
+            kept => rest.get_or_insert_with(|| self.open_rest(kept)).clone(),
         };
-        let share = |above: &Account, limits: &Limits| above.child(limits).named(LimitOwner::Share(self.task.clone()));
         for chosen in chosen.iter() {
             let is_full = groups.len() + parts.len() >= MOST_ACCOUNTS;
             if is_full && !groups.contains_key(&chosen.group) {
@@ -91,7 +89,8 @@ impl Shares {
             }
             let group = groups.entry(chosen.group).or_insert_with(|| {
                 let kept = Percent::at_most(chosen.keep_back);
-                Group::new(share(&account, &account.divided(kept, 1)), chosen)
+                let all = account.child(&account.divided(kept, 1));
+                Group::new(all.named(LimitOwner::SubTasks(self.task.clone())), chosen)
             });
             let part = (chosen.group, chosen.part);
             account = match chosen.parts {
@@ -99,12 +98,24 @@ impl Shares {
                 _ if is_full && !parts.contains_key(&part) => group.account.clone(),
                 _ => {
                     let part = parts.entry(part);
-                    part.or_insert_with(|| share(&group.account, &group.limits_of(chosen.part)))
-                        .clone()
+                    part.or_insert_with(|| group.open(chosen.part, &self.task)).clone()
                 }
             };
         }
         account
+    }
+}
+
+impl Shares {
+    /// Opens the account of all sub-tasks but those of the agents for which the task keeps something back. One task of each
+    /// of these agents can be started whatever the others start.
+    fn open_rest(&self, kept: Percent) -> Account {
+        let agents = u64::try_from(self.keep_back.sub_agents.len()).unwrap_or(u64::MAX);
+        let limits = Limits {
+            tasks: self.own.tasks_left().map(|left| left.saturating_sub(agents)),
+            ..self.own.divided(kept, 1)
+        };
+        self.own.child(&limits).named(LimitOwner::SubTasks(self.task.clone()))
     }
 }
 
@@ -115,19 +126,34 @@ impl Group {
             .tokens
             .map(|tokens| tokens / share.least_tokens.max(1));
         let useful = useful.map_or(u32::MAX, |useful| u32::try_from(useful).unwrap_or(u32::MAX));
-        let served = share.parts.max(1).min(useful);
+        let parts = share.parts.max(1);
+        let served = parts.min(useful);
         let each = account.divided(Percent::ZERO, served);
-        Self { account, served, each }
+        Self {
+            account,
+            served,
+            each,
+            parts,
+            least_tokens: share.least_tokens,
+        }
     }
 
-    fn limits_of(&self, part: u32) -> Limits {
-        match part < self.served {
-            true => self.each.clone(),
-            false => Limits {
-                tokens: Some(0),
-                ..Limits::none()
-            },
+    /// Opens the account of a part, for sub-tasks of `task`.
+    fn open(&self, part: u32, task: &str) -> Account {
+        let task = task.to_owned();
+        if part < self.served {
+            return self.account.child(&self.each).named(LimitOwner::Share(task));
         }
+        let nothing = Limits {
+            tokens: Some(0),
+            ..Limits::none()
+        };
+        self.account.child(&nothing).named(LimitOwner::NoShare {
+            task,
+            least: self.least_tokens,
+            served: self.served,
+            parts: self.parts,
+        })
     }
 }
 

@@ -39,6 +39,9 @@ pub(super) struct Typical {
     /// `None` if a price is not known.
     pub(super) cost_usd: Option<Spread<Usd>>,
     pub(super) wall_ms: Spread<u64>,
+    pub(super) calls: Spread<u64>,
+    /// Sub-tasks, at any depth.
+    pub(super) sub_tasks: Spread<u64>,
     /// The part of each model in the average.
     pub(super) models: Vec<TypicalModel>,
     /// The widest fan-out; `None` if there are no sub-tasks.
@@ -72,6 +75,10 @@ pub(super) struct Sample {
     tokens: u64,
     cost: Option<Usd>,
     wall_ms: u64,
+    calls: u64,
+    /// The number of all sub-tasks.
+    below: u64,
+    /// The direct ones.
     sub_tasks: Vec<SubTask>,
 }
 
@@ -132,6 +139,9 @@ impl Typical {
         let (Some(tokens), Some(wall_ms)) = (values(|sample| sample.tokens), values(|sample| sample.wall_ms)) else {
             return Ok(None);
         };
+        let (Some(calls), Some(sub_tasks)) = (values(|sample| sample.calls), values(|sample| sample.below)) else {
+            return Ok(None);
+        };
         let cost_usd = costs.and_then(|costs| {
             let picos = spread(costs.iter().map(|cost| cost.pico()).collect())?;
             Some(Spread {
@@ -146,6 +156,8 @@ impl Typical {
             tokens,
             cost_usd,
             wall_ms,
+            calls,
+            sub_tasks,
             models: shares(&models, tokens.mean, cost_usd.map(|cost| cost.mean)),
             fan_out: fan_out(&samples),
         }))
@@ -207,6 +219,10 @@ fn of_run(run: &Run<'_>) -> Option<Sample> {
         tokens: used.tokens(),
         cost: used.cost_usd,
         wall_ms: run.wall_ms?,
+        calls: used.calls,
+        below: run
+            .summary()
+            .map_or(0, |summary| summary.counts.tasks.saturating_sub(1)),
         sub_tasks: Vec::new(),
     })
 }
@@ -262,6 +278,8 @@ fn sample(tasks: &[TaskRecord], depth: usize) -> Option<Sample> {
         tokens: used.tokens(),
         cost: used.cost_usd,
         wall_ms: u64::try_from(end.report.spent.wall.as_millis()).unwrap_or(u64::MAX),
+        calls: used.calls,
+        below: (tasks.len() as u64).saturating_sub(1),
         sub_tasks: sub_tasks.collect(),
     })
 }

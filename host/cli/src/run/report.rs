@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use super::show::Show;
 use crate::global::Global;
 use crate::output::{Bound, Printer, counted};
-use crate::run::Show;
 use crate::table::{count, time};
 use agenthost::config::Config;
 use agenthost::error::Result;

@@ -35,6 +35,19 @@ impl Percent {
         let share = (u128::from(amount) * u128::from(self.0)).div_ceil(100);
         u64::try_from(share).unwrap_or(u64::MAX).min(amount.saturating_sub(1))
     }
+
+    /// Computes the smallest amount that leaves `rest` without its share.
+    ///
+    /// ```
+    /// use agenthost_core::limits::Percent;
+    ///
+    /// let whole = Percent::at_most(25).whole(1_000);
+    /// assert_eq!((whole, whole - Percent::at_most(25).of(whole)), (1_334, 1_000));
+    /// ```
+    pub fn whole(self, rest: u64) -> u64 {
+        let whole = (u128::from(rest) * 100).div_ceil(u128::from(100 - self.0));
+        u64::try_from(whole).unwrap_or(u64::MAX)
+    }
 }
 
 /// `25%`.

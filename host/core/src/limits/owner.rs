@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::units::show_count;
+
 /// The owner of a limit that stopped a task.
 ///
 /// ```
@@ -25,6 +27,17 @@ pub enum LimitOwner {
     SubTasks(String),
     /// Some sub-tasks of a task, which get one share of what it has for all of them.
     Share(String),
+    /// The same, for a share that got nothing: the others would have too few tokens otherwise.
+    NoShare {
+        /// The task.
+        task: String,
+        /// The fewest tokens that are of use to a share.
+        least: u64,
+        /// The number of shares that got something.
+        served: u32,
+        /// The number of all shares.
+        parts: u32,
+    },
     /// A setting of `[allowance]`, for all runs of a user or of a project.
     Allowance {
         /// The key, such as `cost-per-day`.
@@ -41,6 +54,16 @@ impl fmt::Display for LimitOwner {
             Self::Task(task) => write!(f, "task {task}"),
             Self::SubTasks(task) => write!(f, "the part of {task} for its sub-tasks"),
             Self::Share(task) => write!(f, "one share of the part of {task} for its sub-tasks"),
+            Self::NoShare {
+                task,
+                least,
+                served,
+                parts,
+            } => write!(
+                f,
+                "a share of {task} that got nothing, because at least {} tokens each are enough for {served} of {parts}",
+                show_count(*least)
+            ),
             Self::Allowance { key, project: false } => write!(f, "your allowance `{key}`"),
             Self::Allowance { key, project: true } => write!(f, "the project's allowance `{key}`"),
         }

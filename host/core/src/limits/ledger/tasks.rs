@@ -101,6 +101,12 @@ impl Account {
         self.books.lock().chain(self.index).filter_map(left).min()
     }
 
+    /// Returns the number of sub-tasks that can still be started, here or above; `None` if no limit applies.
+    pub fn tasks_left(&self) -> Option<u64> {
+        let left = |entry: &AccountEntry| Some(entry.limits.tasks?.saturating_sub(entry.total.tasks));
+        self.books.lock().chain(self.index).filter_map(left).min()
+    }
+
     /// Charges one sub-task to this account and all above it.
     pub fn start_task(&self) -> Result<(), Exhausted> {
         let one = Amounts {
