@@ -258,7 +258,8 @@ impl<'a> Plan<'a> {
 
     fn notes(&self) -> Vec<String> {
         let mut notes = self.too_low();
-        if self.typical.as_ref().is_some_and(Typical::is_tiny) {
+        let is_real = !self.models.iter().any(|model| model.offline);
+        if is_real && self.typical.as_ref().is_some_and(Typical::is_tiny) {
             notes.push("it is typically over within a second: sub-agents hardly pay for work so small".to_owned());
         }
         if !self.config.run().strict_tokens && !self.models.is_empty() {

@@ -19,6 +19,8 @@ pub(super) struct Circumstances {
     /// The time that its requests waited for the provider, summed over all of them; 0 for one task, whose waits are not
     /// recorded.
     pub(super) waited_ms: u64,
+    /// `true` if its answers were made up, or read from a script.
+    pub(super) made_up: bool,
 }
 
 /// The verdict on sub-agents.
@@ -56,8 +58,16 @@ impl Parallel {
         let elapsed_ms = union(spans);
         let factor = (elapsed_ms > 0).then(|| sequential_ms as f64 / elapsed_ms as f64);
         let run_ms = run_ms.unwrap_or(elapsed_ms);
-        let Circumstances { has_output, waited_ms } = circumstances;
+        let Circumstances {
+            has_output,
+            waited_ms,
+            made_up,
+        } = circumstances;
         let (verdict, note) = match factor {
+            _ if made_up => (
+                Verdict::Unknown,
+                "made-up answers take no time, so the times of the calls show nothing about sub-agents".into(),
+            ),
             Some(factor) if spans.len() > 1 && factor >= PAYS && run_ms >= TINY_MS => (Verdict::Faster, String::new()),
             _ if waited_ms > elapsed_ms / 10 && waited_ms >= SHOWN_MS => (
                 Verdict::Unknown,
@@ -141,6 +151,7 @@ mod tests {
     const FINE: Circumstances = Circumstances {
         has_output: true,
         waited_ms: 0,
+        made_up: false,
     };
 
     #[test]
@@ -194,7 +205,11 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_failed_or_waited_shows_nothing_about_sub_agents() {
+    fn a_run_that_failed_or_waited_or_was_made_up_shows_nothing_about_sub_agents() {
+        let made_up = Circumstances { made_up: true, ..FINE };
+        let parallel = Parallel::of(&[(0, 5_000), (0, 5_000)], Some(5_000), made_up);
+        assert_eq!(parallel.verdict, Verdict::Unknown);
+        assert!(parallel.note.starts_with("made-up answers"), "{}", parallel.note);
         let failed = Circumstances {
             has_output: false,
             ..FINE

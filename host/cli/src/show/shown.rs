@@ -93,6 +93,7 @@ impl<'a> Shown<'a> {
                 Some(_) => 0,
                 None => waits.fold(0, u64::saturating_add),
             },
+            made_up: models.iter().any(|model| model.offline),
         };
         Ok(Self {
             run,
