@@ -64,10 +64,6 @@ impl Parallel {
             made_up,
         } = circumstances;
         let (verdict, note) = match factor {
-            _ if made_up => (
-                Verdict::Unknown,
-                "made-up answers take no time, so the times of the calls show nothing about sub-agents".into(),
-            ),
             Some(factor) if spans.len() > 1 && factor >= PAYS && run_ms >= TINY_MS => (Verdict::Faster, String::new()),
             _ if waited_ms > elapsed_ms / 10 && waited_ms >= SHOWN_MS => (
                 Verdict::Unknown,
@@ -78,6 +74,10 @@ impl Parallel {
                 ),
             ),
             _ if !has_output => (Verdict::Unknown, String::new()),
+            _ if made_up => (
+                Verdict::Unknown,
+                "made-up answers take no time, so the times of the calls show nothing about sub-agents".into(),
+            ),
             _ if spans.is_empty() => (
                 Verdict::NoGain,
                 "it made no model calls that were timed, so sub-agents do not pay here".into(),
@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn a_run_that_failed_or_waited_or_was_made_up_shows_nothing_about_sub_agents() {
         let made_up = Circumstances { made_up: true, ..FINE };
-        let parallel = Parallel::of(&[(0, 5_000), (0, 5_000)], Some(5_000), made_up);
+        let parallel = Parallel::of(&[(0, 5), (0, 5)], Some(5), made_up);
         assert_eq!(parallel.verdict, Verdict::Unknown);
         assert!(parallel.note.starts_with("made-up answers"), "{}", parallel.note);
         let failed = Circumstances {
