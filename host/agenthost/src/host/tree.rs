@@ -80,7 +80,7 @@ pub(super) struct RunState {
     events: Arc<EventLog>,
     /// The open directories of each plugin that has some.
     dirs: BTreeMap<String, Arc<[OpenDir]>>,
-    /// `true` if the spending of settled tasks was booked when the run was resumed.
+    /// `true` if the spending of settled items was booked when the batch was resumed.
     settled_is_booked: bool,
     /// Tracks every task that has not written its report yet.
     tasks: TaskTracker,
@@ -479,7 +479,7 @@ impl RunState {
         // The task itself was counted when it was started.
         let below = settled.below.into_iter().map(|ended| (ended, 1));
         for ((report, models), tasks) in below.chain([((settled.report, settled.models), 0)]) {
-            if !self.settled_is_booked {
+            if !(self.settled_is_booked && task.id.depth() == 1) {
                 task.account.restore_below(&report.spent, tasks);
             }
             ended.push((Arc::new(report), models));
