@@ -14,14 +14,14 @@ mod file;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 
 pub(crate) use self::file::Now;
-use self::file::{Book, BookFile, GivenBack, Holder, LockedBook, Taken};
+use self::file::{Book, BookFile, GivenBack, Holder, LockedBook, PeriodSum, Taken};
 use agenthost_config::{AllowanceConfig, Config};
 use agenthost_core::date;
 use agenthost_core::error::{Error, Result};
@@ -183,24 +183,74 @@ fn books(config: &Config, state: &Path) -> Vec<Limited> {
     books
 }
 
+/// One book that the requests of a host take from.
+struct SharedBook {
+    limited: Limited,
+    /// What is to be given back by the next access, until the file has it.
+    back: Mutex<Vec<GivenBack>>,
+}
+
+impl SharedBook {
+    fn new(limited: Limited) -> Self {
+        let back = Mutex::default();
+        Self { limited, back }
+    }
+
+    fn back(&self) -> MutexGuard<'_, Vec<GivenBack>> {
+        // A panic under this lock leaves the data consistent.
+        self.back.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A locked book, to which everything that is known to be unused has been given back.
+struct OpenBook<'a> {
+    shared: &'a SharedBook,
+    locked: LockedBook,
+    given_back: usize,
+}
+
+impl<'a> OpenBook<'a> {
+    fn open(shared: &'a SharedBook, now: &Now, holder: &Holder) -> Result<Self> {
+        let mut locked = BookFile::new(&shared.limited.path).lock(now)?;
+        let back = shared.back().clone();
+        for back in &back {
+            locked.book.give_back(holder, back);
+        }
+        Ok(Self {
+            shared,
+            locked,
+            given_back: back.len(),
+        })
+    }
+
+    /// Replaces the file. If this fails, the next access gives back the same.
+    fn write(&mut self) -> Result<()> {
+        self.locked.write()?;
+        self.shared.back().drain(..std::mem::take(&mut self.given_back));
+        Ok(())
+    }
+}
+
 /// The allowances of a host.
 pub(crate) struct Allowances {
-    books: Vec<Limited>,
+    books: Vec<SharedBook>,
     now: Now,
     holder: Holder,
     /// Held by the one thread of this host that waits for the locks of the books.
     turn: Arc<tokio::sync::Mutex<()>>,
-    /// What is to be given back by the next access.
-    back: Mutex<Vec<(GivenBack, Arc<AtomicBool>)>>,
     /// `true` if a thread is about to give back.
     flushing: AtomicBool,
     changed: Notify,
 }
 
-/// What can still be taken once everything in flight has settled.
+/// What can still be taken.
 pub(crate) struct AllowanceRoom {
+    /// The tokens once everything in flight has settled.
     pub(crate) tokens: u64,
+    /// The money once everything in flight has settled.
     pub(crate) cost: Usd,
+    /// The amount at the moment.
+    now: PeriodSum,
     /// The settings that leave the least tokens and the least money.
     tightest: [Option<AllowanceStatus>; 2],
 }
@@ -236,11 +286,10 @@ impl Allowances {
             );
         }
         Ok(Some(Arc::new(Self {
-            books,
+            books: books.into_iter().map(SharedBook::new).collect(),
             now,
             holder: Holder::new(NEXT.fetch_add(1, Ordering::Relaxed)),
             turn: Arc::default(),
-            back: Mutex::default(),
             flushing: AtomicBool::new(false),
             changed: Notify::new(),
         })))
@@ -248,8 +297,8 @@ impl Allowances {
 
     /// Returns whether money is limited, so that a model without a price cannot be called.
     pub(crate) fn limits_cost(&self) -> bool {
-        let limits = |book: &Limited| book.limits.cost_per_day.is_some() || book.limits.cost_per_month.is_some();
-        self.books.iter().any(limits)
+        let limits = |limits: &AllowanceConfig| limits.cost_per_day.is_some() || limits.cost_per_month.is_some();
+        self.books.iter().any(|book| limits(&book.limited.limits))
     }
 
     /// Checks that the books can be read.
@@ -257,21 +306,34 @@ impl Allowances {
         let now = (self.now)();
         self.books
             .iter()
-            .try_for_each(|book| BookFile::new(&book.path).read(now).map(drop))
+            .try_for_each(|book| BookFile::new(&book.limited.path).read(now).map(drop))
     }
 
-    /// Returns what can still be taken once everything in flight has settled.
+    /// Returns what can still be taken, now and once everything in flight has settled.
     pub(crate) async fn room(self: &Arc<Self>) -> Result<AllowanceRoom> {
         self.blocking(|this| {
             let mut room = AllowanceRoom {
                 tokens: u64::MAX,
                 cost: Usd::from_pico(u64::MAX),
+                now: PeriodSum {
+                    tokens: u64::MAX,
+                    cost: u64::MAX,
+                },
                 tightest: [None, None],
             };
             let now = (this.now)();
-            for book in &this.books {
-                let settled = BookFile::new(&book.path).read(now)?.settled();
-                for status in book.statuses(&settled, now) {
+            for SharedBook { limited, .. } in &this.books {
+                let mut book = BookFile::new(&limited.path).read(now)?;
+                book.forget_gone();
+                for status in limited.statuses(&book, now) {
+                    let left = status.most.saturating_sub(status.used);
+                    let least = match status.limit {
+                        LimitKind::Cost => &mut room.now.cost,
+                        _ => &mut room.now.tokens,
+                    };
+                    *least = left.min(*least);
+                }
+                for status in limited.statuses(&book.settled(), now) {
                     let left = status.most.saturating_sub(status.used);
                     let [tokens, cost] = &mut room.tightest;
                     match status.limit {
@@ -288,20 +350,16 @@ impl Allowances {
         .await
     }
 
-    /// Takes the worst case of a request from all books. `None` if it does not fit at the moment.
-    pub(crate) async fn take(self: &Arc<Self>, worst: &Used) -> Result<Option<AllowanceHold>> {
-        let amount = Taken::of(worst);
-        // The hold is made on the other thread, so that it is given back if nobody waits for it any more.
-        self.in_turn(move |this| {
-            let hold = |at| AllowanceHold {
-                allowances: Arc::clone(this),
-                at,
-                sent: Arc::default(),
-                used: Taken::default(),
-            };
-            Ok(this.take_now(amount)?.map(hold))
-        })
-        .await
+    /// Takes the worst case of a request from all books. `None` if it does not fit at the moment: `room` shows that, so
+    /// that a request that waits neither locks nor writes a book.
+    pub(crate) async fn take(self: &Arc<Self>, worst: &Used, room: &AllowanceRoom) -> Result<Option<AllowanceHold>> {
+        let amount = PeriodSum::of(worst);
+        let may_fit = amount.is_within(&room.now) || self.books.iter().any(|book| !book.back().is_empty());
+        if !may_fit {
+            return Ok(None);
+        }
+        // The hold is made on the other thread, so that it is given back if the caller no longer waits.
+        self.in_turn(move |this| this.take_now(amount)).await
     }
 
     /// Waits until something may have been given back, here or by another process.
@@ -317,7 +375,7 @@ impl Allowances {
     }
 
     /// Does work that waits for the locks of the books. Others of this host wait without a thread meanwhile. The work is
-    /// done even if nobody waits for it any more.
+    /// done even if the caller no longer waits.
     async fn in_turn<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&Arc<Self>) -> Result<T> + Send + 'static,
@@ -340,65 +398,54 @@ impl Allowances {
     }
 
     /// Locks all books, always in the same order, and gives back what is to be given back.
-    fn open(&self) -> Result<Vec<(&Limited, LockedBook)>> {
-        let mut open = Vec::with_capacity(self.books.len());
-        for limited in &self.books {
-            open.push((limited, BookFile::new(&limited.path).lock(&self.now)?));
-        }
-        // A panic under this lock leaves the data consistent.
-        let mut back = self.back.lock().unwrap_or_else(PoisonError::into_inner);
-        for (back, sent) in std::mem::take(&mut *back) {
-            for (_, locked) in &mut open {
-                locked.book.give_back(&self.holder, &back, sent.load(Ordering::SeqCst));
-            }
-        }
-        Ok(open)
+    fn open(&self) -> Result<Vec<OpenBook<'_>>> {
+        let open = |book| OpenBook::open(book, &self.now, &self.holder);
+        self.books.iter().map(open).collect()
     }
 
-    fn take_now(&self, amount: Taken) -> Result<Option<Taken>> {
+    fn take_now(self: &Arc<Self>, amount: PeriodSum) -> Result<Option<AllowanceHold>> {
         let mut open = self.open()?;
         let now = (self.now)();
-        let fits = open.iter().all(|(limited, locked)| {
-            let mut book = locked.book.clone();
-            book.take(&self.holder, amount);
-            let mut statuses = limited.statuses(&book, now).into_iter();
+        let fits = open.iter().all(|book| {
+            let mut after = book.locked.book.clone();
+            after.take(&self.holder, amount);
+            let mut statuses = book.shared.limited.statuses(&after, now).into_iter();
             statuses.all(|status| status.used <= status.most)
         });
-        let mut at = None;
-        for (_, locked) in &mut open {
-            if fits {
-                at = Some(locked.book.take(&self.holder, amount));
+        if !fits {
+            for book in open.iter_mut().filter(|book| book.given_back > 0) {
+                book.write()?;
             }
-            locked.write()?;
+            return Ok(None);
         }
-        Ok(at)
-    }
-
-    fn send_now(&self, at: &Taken) -> Result<()> {
-        for (_, locked) in &mut self.open()? {
-            locked.book.send(&self.holder, at);
-            locked.write()?;
+        let mut hold = AllowanceHold {
+            allowances: Arc::clone(self),
+            amount,
+            taken: Vec::with_capacity(open.len()),
+            sent_in: 0,
+            used: PeriodSum::default(),
+        };
+        for book in &mut open {
+            let taken = book.locked.book.take(&self.holder, amount);
+            book.write()?;
+            hold.taken.push(taken);
         }
-        Ok(())
+        Ok(Some(hold))
     }
 
     fn give_back(&self) -> Result<()> {
-        if self.back.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+        if self.books.iter().all(|book| book.back().is_empty()) {
             return Ok(());
         }
-        for (_, locked) in &mut self.open()? {
-            locked.write()?;
+        for book in &mut self.open()? {
+            book.write()?;
         }
         self.changed.notify_waiters();
         Ok(())
     }
 
-    /// Gives back the part of `taken` that was not used, soon and on another thread.
-    fn settle(self: &Arc<Self>, back: GivenBack, sent: Arc<AtomicBool>) {
-        self.back
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push((back, sent));
+    /// Gives back what has been noted in the books, soon and on another thread.
+    fn give_back_soon(self: &Arc<Self>) {
         if self.flushing.swap(true, Ordering::SeqCst) {
             return;
         }
@@ -431,40 +478,53 @@ fn not_given_back(error: &Error) {
 /// request was not sent, and otherwise nothing.
 pub(crate) struct AllowanceHold {
     allowances: Arc<Allowances>,
-    at: Taken,
-    /// `true` if the books have the request as sent.
-    sent: Arc<AtomicBool>,
-    used: Taken,
+    amount: PeriodSum,
+    /// The amount as each book has it, in the order of the books. It is shorter if taking failed.
+    taken: Vec<Taken>,
+    /// The number of books, in their order, that have the request as sent.
+    sent_in: usize,
+    used: PeriodSum,
 }
 
 impl AllowanceHold {
     /// Records that the request is about to be sent: until its use is known, all of it counts, even if this process
-    /// ends.
-    pub(crate) async fn sending(&self) -> Result<()> {
-        let (at, sent) = (self.at, Arc::clone(&self.sent));
+    /// ends. If this fails, everything is given back.
+    pub(crate) async fn sending(mut self) -> Result<Self> {
+        let allowances = Arc::clone(&self.allowances);
         let work = move |this: &Arc<Allowances>| {
-            sent.store(true, Ordering::SeqCst);
-            this.send_now(&at)
+            for (book, taken) in this.open()?.iter_mut().zip(&self.taken) {
+                book.locked.book.send(&this.holder, taken);
+                book.write()?;
+                self.sent_in += 1;
+            }
+            Ok(self)
         };
-        self.allowances.in_turn(work).await
+        allowances.in_turn(work).await
     }
 
     /// Notes that the request is on its way, so that it is charged in full if its use never becomes known.
     pub(crate) fn sent(&mut self) {
-        self.used = self.at;
+        self.used = self.amount;
     }
 
     /// Replaces the worst case by the actual use.
     pub(crate) fn settle(mut self, used: &Used) {
-        self.used = Taken::of(used);
+        self.used = PeriodSum::of(used);
     }
 }
 
 impl Drop for AllowanceHold {
     fn drop(&mut self) {
-        let (taken, used) = (self.at, self.used);
-        self.allowances
-            .settle(GivenBack { taken, used }, Arc::clone(&self.sent));
+        for (index, (book, taken)) in self.allowances.books.iter().zip(&self.taken).enumerate() {
+            book.back().push(GivenBack {
+                taken: *taken,
+                used: self.used,
+                is_sent: index < self.sent_in,
+            });
+        }
+        if !self.taken.is_empty() {
+            self.allowances.give_back_soon();
+        }
     }
 }
 

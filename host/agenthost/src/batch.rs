@@ -17,6 +17,7 @@ pub mod workers;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 
+use agenthost_core::error::Error;
 use agenthost_core::limits::{LimitKind, LimitOwner, Spent};
 use agenthost_core::run::ModelReport;
 use agenthost_core::task::Outcome;
@@ -74,6 +75,12 @@ pub trait Runner: Send + Sync {
     /// Returns the error of a provider that refused its key, if one did. No further task is started then. A task that
     /// met the refusal ends as canceled, so that a resumed batch runs it again.
     fn refused_key(&self) -> Option<String> {
+        None
+    }
+
+    /// Returns why no task of the batch can go on, such as a journal that cannot be written; `None` if they can. No further
+    /// task is started then. A task that ends as canceled is run again by a resumed batch.
+    fn fault(&self) -> Option<Error> {
         None
     }
 }

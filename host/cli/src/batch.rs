@@ -475,9 +475,6 @@ async fn go(
     line.finish();
 
     let run = Some(runner.id());
-    if let Some(fault) = runner.fault() {
-        summary.stop = Some(Stop::Failed(Error::host(fault)));
-    }
     runner.end(&summary).await?;
     say(run, &summary, found.items, printer);
     let unfinished = summary.stop.is_some() && !replay;

@@ -41,16 +41,10 @@ impl Recording {
         };
         std::fs::create_dir_all(dir).map_err(|error| wrong(format!("{}: {error}", dir.display())))?;
         let journal = open_journal(config, global, env)?;
-        // A journal that must not keep bodies does not get them by way of the cassette either.
-        let all = config.journal().bodies == BodyRetention::All;
         Ok(Self {
             file: file.to_owned(),
-            alone: journal.is_some() && !all,
-            tape: Arc::new(
-                journal
-                    .filter(|_| all)
-                    .map_or_else(Tape::new, |journal| Tape::beside(journal.store().clone())),
-            ),
+            alone: journal.is_some() && !keeps_all(config),
+            tape: tape(journal, config),
         })
     }
 
@@ -79,6 +73,17 @@ impl Recording {
         }
         Ok(())
     }
+}
+
+fn keeps_all(config: &Config) -> bool {
+    config.journal().bodies == BodyRetention::All
+}
+
+/// Returns a tape for whole runs. A journal that must not keep bodies does not get them by way of the tape either, so the
+/// tape is beside the journal only if that keeps all bodies.
+pub(super) fn tape(journal: Option<Journal>, config: &Config) -> Arc<Tape> {
+    let journal = journal.filter(|_| keeps_all(config));
+    Arc::new(journal.map_or_else(Tape::new, |journal| Tape::beside(journal.store().clone())))
 }
 
 fn failure_class(cassette: &Cassette) -> Option<FailureClass> {

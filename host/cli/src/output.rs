@@ -69,8 +69,12 @@ pub(super) enum Bound<'a> {
     Policy,
     /// The operator's limits on everything that one command starts.
     Run,
+    /// The limits of this sub-task.
+    SubTask(String),
     /// A key of `[allowance]`, with the hint for it.
     Allowance(String),
+    /// Not a limit but a fault of the host that has this hint.
+    Fault(String),
 }
 
 /// Returns a hint for a failed task. `bound` is the source of the limit that it reached, if it reached one.
@@ -94,7 +98,10 @@ fn failure_hint(failure: &Failure, bound: Bound<'_>) -> Option<String> {
                     Bound::Policy => format!(
                         "agenthost-policy.toml allows no more: see `{key}` in [max] and [max-for] there, which nothing else widens."
                     ),
-                    Bound::Allowance(hint) => hint,
+                    Bound::SubTask(task) => format!(
+                        "Raise `{key}` for the sub-agent of {task}: in its grant, under [limits] in agenthost.toml, or where its parent declares it. --{key} does not apply to it."
+                    ),
+                    Bound::Allowance(hint) | Bound::Fault(hint) => hint,
                     Bound::Run => format!(
                         "Raise `{key}`{least} under [run.limits] in agenthost.toml, which bounds all that one command starts."
                     ),
@@ -110,7 +117,10 @@ fn failure_hint(failure: &Failure, bound: Bound<'_>) -> Option<String> {
             "[models], [grants] and [prices] in agenthost.toml map model names, grant rights and set prices; agenthost-policy.toml bounds the rights.".into()
         }
         FailureClass::Escalated => "A person has to decide; the report says between what.".into(),
-        FailureClass::Host => "This is a fault of the host; run again with -vv and report what it says.".into(),
+        FailureClass::Host => match bound {
+            Bound::Fault(hint) => hint,
+            _ => "This is a fault of the host; run again with -vv and report what it says.".into(),
+        },
         FailureClass::Failed | FailureClass::Cancelled | FailureClass::Other => return None,
     })
 }

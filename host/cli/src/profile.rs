@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::cassettes::{needed, offline_host, play};
+use super::cassettes::{needed, offline_host, play, tape};
 use super::crates::{ask, rules_alone};
 use super::global::Global;
 use super::host::{check_scripts, host_with, open_journal};
@@ -163,8 +163,9 @@ pub(super) async fn profile(args: &Args, global: &Global, env: &Env, printer: &P
         let config = global.config(env)?;
         check_scripts(&config)?;
         let journal = open_journal(&config, global, env)?;
-        let tape = Arc::new(journal.map_or_else(Tape::new, |journal| Tape::beside(journal.store().clone())));
-        let recorder = Journal::new(tape.clone()).bodies(config.journal().bodies);
+        // The requests have the lengths of replies that the prompts allow.
+        let tape = tape(journal, &config);
+        let recorder = Journal::new(tape.clone());
         let host = host_with(config, env, None, Some(recorder))?;
         let place = PluginSource::parse(&args.plugin.to_string_lossy(), env.cwd())?;
         ask(&path, host.project(), env, printer)?;

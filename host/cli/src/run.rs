@@ -218,6 +218,7 @@ pub(super) async fn watch(
         allowance::more(owner, host.config(), SystemTime::now())
     });
     let bound = match (report.outcome.failure(), more) {
+        _ if let Some(hint) = &report.hint => Bound::Fault(hint.clone()),
         (_, Some(more)) => Bound::Allowance(match host.keeps_journal() {
             true => format!(
                 "What was paid for is kept. To go on, {more}; then run `agenthost resume {}`.",

@@ -382,6 +382,9 @@ pub struct RunReport {
     /// The differences between a replay and its record; `None` for a run that is not a replay.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub differences: Option<Vec<Difference>>,
+    /// The hint for a fault of the host that ended the run, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 /// A difference between a run and its replay.
@@ -422,6 +425,7 @@ impl RunReport {
             tasks: Vec::new(),
             models: Vec::new(),
             differences: None,
+            hint: None,
         }
     }
 

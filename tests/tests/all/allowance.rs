@@ -248,6 +248,99 @@ fn a_book_that_cannot_be_read_or_locked_stops_every_run_and_no_replay() {
 }
 
 #[test]
+fn a_book_that_is_locked_ends_a_run_whatever_its_tasks_do_with_errors() {
+    let server = Server::start(echo);
+    let machine = machine_at(&server);
+    allow(&machine, "tokens-per-day = 100_000");
+    assert_eq!(asked(&machine, &questions(&["0"], "sequential")).code, 0);
+    let book = machine.cwd().join("../state/agenthost/allowance/user.lock");
+    let lock = std::fs::File::open(book).unwrap();
+    lock.lock().unwrap();
+    // The guest returns the errors of its calls in its output.
+    let all = questions(&["1", "2", "3", "4", "5", "6", "7", "8"], "parallel");
+    let stopped = asked(&machine, &all);
+    let said = stopped.error(70);
+    assert!(said.contains("user.lock locked for more than 5 s"), "{said}");
+    assert!(said.contains("hint: End that process"), "{said}");
+    assert!(!said.contains("-vv"), "{said}");
+    let document = machine.run(["run", &guest("asks"), "--input", &all.to_string(), "--json"]);
+    let document = document.json(70);
+    assert_eq!(document["tasks"][0]["outcome"]["failure"]["class"], "cancelled");
+    assert_eq!(document["outcome"]["failure"]["class"], "host");
+    assert!(
+        document["hint"].as_str().unwrap().starts_with("End that process"),
+        "{document}"
+    );
+    assert_eq!(server.count(), 1);
+    let replayed = machine.run(["replay", "last"]);
+    assert!(
+        replayed.stderr.contains("the replay is what was recorded"),
+        "{replayed}"
+    );
+    lock.unlock().unwrap();
+    let resumed = machine.run(["resume", "last"]);
+    assert_eq!((resumed.code, server.count()), (0, 9), "{resumed}");
+    assert!(!resumed.stdout.contains("allowance"), "{resumed}");
+}
+
+#[test]
+fn a_book_that_is_locked_stops_a_batch_and_fails_no_item() {
+    let server = Server::start(echo);
+    let machine = machine_at(&server);
+    allow(&machine, "tokens-per-day = 100_000");
+    assert_eq!(asked(&machine, &questions(&["0"], "sequential")).code, 0);
+    let book = machine.cwd().join("../state/agenthost/allowance/user.lock");
+    let lock = std::fs::File::open(book).unwrap();
+    lock.lock().unwrap();
+    machine.write("items.jsonl", "\"say it\"\n".repeat(20));
+    let batch = [
+        "batch",
+        &guest("leaf"),
+        "items.jsonl",
+        "--workers",
+        "4",
+        "-o",
+        "out.jsonl",
+    ];
+    let stopped = machine.run(batch);
+    let said = stopped.error(70);
+    assert!(said.contains("user.lock locked for more than 5 s"), "{said}");
+    assert!(said.contains("hint: End that process"), "{said}");
+    assert!(!said.contains(" failed"), "no item failed: {said}");
+    let lines = std::fs::read_to_string(machine.cwd().join("out.jsonl")).unwrap();
+    assert_eq!(lines.lines().count(), 4, "nothing more was started: {lines}");
+    lock.unlock().unwrap();
+    let resumed = machine.run(["resume", "last"]);
+    assert_eq!((resumed.code, server.count()), (0, 21), "{resumed}");
+}
+
+#[test]
+fn a_request_that_waited_for_a_renewal_may_use_all_that_it_asked_for() {
+    let server = Server::start(echo);
+    let machine = machine_at(&server);
+    allow(&machine, "tokens-per-day = 2_000");
+    assert_eq!(asked(&machine, &questions(&["0"], "sequential")).code, 0);
+    // As if requests of this process, which is alive, had all of the day in flight but for a few tokens.
+    let path = machine.cwd().join("../state/agenthost/allowance/user.json");
+    let empty = std::fs::read_to_string(&path).unwrap();
+    let mut book: Value = serde_json::from_str(&empty).unwrap();
+    let sum = |tokens: u64| json!({"tokens": tokens, "cost": 0});
+    (book["day"], book["month"]) = (sum(2_000), sum(2_000));
+    book["holders"] = json!([{"pid": std::process::id(), "start": null, "number": 7, "date": book["date"],
+        "unsent": sum(0), "sent": sum(400)}]);
+    std::fs::write(&path, book.to_string()).unwrap();
+    let mut input = questions(&["1"], "sequential");
+    input["max-tokens"] = json!(1_000);
+    let running = machine.start(["run", &guest("asks"), "--input", &input.to_string()], None);
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(server.count(), 1, "it waits");
+    std::fs::write(&path, empty).unwrap();
+    let done = running.finish();
+    assert_eq!(done.code, 0, "{done}");
+    assert_eq!(server.ended()[1].max_tokens(), Some(1_000), "{done}");
+}
+
+#[test]
 fn made_up_answers_cost_nothing_of_it() {
     let machine = machine();
     allow(&machine, "tokens-per-day = 1\ncost-per-month = \"$0.01\"");

@@ -4,7 +4,7 @@ use agenthost_tests::env::TestEnv;
 use agenthost_tests::server::{Reply, Server};
 use serde_json::json;
 
-use crate::{guest, machine, machine_at, questions};
+use crate::{guest, machine, machine_at, machine_for, questions};
 
 const PRICES: &str =
     "[prices.\"local/small\"]\ninput = 2\noutput = 10\n[prices.\"local/large\"]\ninput = 4\noutput = 20\n";
@@ -362,6 +362,18 @@ fn a_plan_reads_a_file_as_a_batch_does() {
     );
     machine.run(["plan", &asks, "--delimiter", "tab"]).error(2);
     assert_eq!(server.count(), 0);
+}
+
+#[test]
+fn a_profile_covers_the_lengths_of_replies_whatever_the_journal_keeps() {
+    let server = Server::start(|request| Reply::text(request.prompt()).usage(40, 20));
+    for bodies in ["all", "replies", "none"] {
+        let machine = machine_for(&format!("{}[journal]\nbodies = \"{bodies}\"\n", server.config()));
+        let input = "{\"prompts\": [\"a\"], \"mode\": \"parallel\", \"max-tokens\": 3000}";
+        let profile = machine.run(["profile", &guest("asks"), "--input", input, "--times", "1", "--json"]);
+        let suggested = profile.json(0)["suggested"]["tokens"].as_u64();
+        assert!(suggested >= Some(3_000), "{bodies}: {profile}");
+    }
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Runs and batches that were killed, interrupted or ran out of something, and then continue: nothing is lost, nothing
 //! is done twice, and nothing is paid twice but what was on its way.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use agenthost_tests::env::{Output, Running, TestEnv};
@@ -453,6 +455,29 @@ fn a_batch_whose_sum_was_reached_goes_on_with_a_larger_one() {
     let rest = machine.run(["resume", "last", "--run-calls", "none"]);
     assert_eq!((rest.code, server.count()), (0, 20), "{rest}");
     assert_eq!(results(&machine, "out.jsonl").len(), 20);
+}
+
+#[test]
+fn the_finished_sub_tasks_of_an_unfinished_item_count_in_a_resumed_batch() {
+    let is_up = Arc::new(AtomicBool::new(false));
+    let up = Arc::clone(&is_up);
+    let server = Server::start(move |request| match request.prompt().as_str() {
+        "and now?" if !up.load(Ordering::SeqCst) => Reply::error(404, "not_found_error", "no such model"),
+        _ => echo(request),
+    });
+    let machine = machine_for(&server.config());
+    // Beside it.
+    let _ = guest("leaf");
+    let item = json!({"prompts": ["one", "two"], "split": false, "least": null, "keep-back": null, "within": null,
+        "question": "and now?", "strict": true});
+    machine.write("items.jsonl", format!("{item}\n"));
+    let first = machine.run(["batch", &guest("divides"), "items.jsonl", "-o", "out.jsonl"]);
+    assert_eq!((first.code, server.count()), (1, 3), "{first}");
+    is_up.store(true, Ordering::SeqCst);
+    let still = machine.run(["resume", "last", "--run-calls", "2"]);
+    assert_eq!((still.code, server.count()), (3, 3), "the calls of both count: {still}");
+    let rest = machine.run(["resume", "last", "--run-calls", "none"]);
+    assert_eq!((rest.code, server.count()), (0, 4), "{rest}");
 }
 
 #[test]

@@ -29,40 +29,27 @@ const MOST_BYTES: u64 = 1 << 20;
 /// The time to wait for the lock. It is held for about a millisecond.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// An amount of tokens and money, and the day on which it was taken.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// The length of a day, in seconds.
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// An amount that was taken from a book, and the day on which it was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Taken {
-    tokens: u64,
-    cost: u64,
+    amount: PeriodSum,
     date: Date,
-}
-
-impl Taken {
-    pub(super) fn of(used: &Used) -> Self {
-        Self {
-            tokens: used.input.saturating_add(used.output),
-            cost: used.cost.map_or(0, Usd::pico),
-            date: Date::default(),
-        }
-    }
-
-    fn sum(&self) -> PeriodSum {
-        PeriodSum {
-            tokens: self.tokens,
-            cost: self.cost,
-        }
-    }
 }
 
 /// An amount that was taken for a request that has ended.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct GivenBack {
     pub(super) taken: Taken,
-    pub(super) used: Taken,
+    pub(super) used: PeriodSum,
+    /// `true` if [`Book::send`] was called for it.
+    pub(super) is_sent: bool,
 }
 
 /// A day in UTC.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Date {
     year: u64,
     month: u64,
@@ -90,6 +77,18 @@ pub(super) struct PeriodSum {
 }
 
 impl PeriodSum {
+    pub(super) fn of(used: &Used) -> Self {
+        Self {
+            tokens: used.input.saturating_add(used.output),
+            cost: used.cost.map_or(0, Usd::pico),
+        }
+    }
+
+    /// Returns whether this is not more than `most`.
+    pub(super) fn is_within(&self, most: &Self) -> bool {
+        self.tokens <= most.tokens && self.cost <= most.cost
+    }
+
     fn add(&mut self, other: Self) {
         self.tokens = self.tokens.saturating_add(other.tokens);
         self.cost = self.cost.saturating_add(other.cost);
@@ -156,17 +155,24 @@ pub(super) struct Book {
 }
 
 impl Book {
-    /// Begins a new day or month if one has begun.
-    fn turn_to(&mut self, date: Date) {
-        if self.date == date {
+    /// Begins a new day or month if one has begun. A clock that goes back, or that of another machine, resets nothing: the
+    /// book stays up to a day ahead of it, and takes the date of a clock that was further ahead back with its sums.
+    fn turn_to(&mut self, now: SystemTime) {
+        let date = Date::of(now);
+        if date <= self.date && self.date <= Date::of(now + DAY) {
             return;
         }
-        if !self.date.is_same_month(date) {
+        let (goes_on, is_same_month) = (date > self.date, self.date.is_same_month(date));
+        if goes_on {
+            self.day = PeriodSum::default();
+        }
+        if goes_on && !is_same_month {
             self.month = PeriodSum::default();
-            // Earlier requests in flight have taken nothing from this month.
+        }
+        if !is_same_month {
+            // Requests in flight give nothing back to another month than their own.
             self.holders.clear();
         }
-        self.day = PeriodSum::default();
         self.date = date;
     }
 
@@ -208,49 +214,49 @@ impl Book {
     }
 
     /// Takes an amount, and returns it with its day.
-    pub(super) fn take(&mut self, holder: &Holder, mut amount: Taken) -> Taken {
-        amount.date = self.date;
-        self.add(amount.date, amount.sum());
-        self.change(holder, amount.date, |entry| entry.unsent.add(amount.sum()));
-        amount
+    pub(super) fn take(&mut self, holder: &Holder, amount: PeriodSum) -> Taken {
+        let date = self.date;
+        self.add(date, amount);
+        self.change(holder, date, |entry| entry.unsent.add(amount));
+        Taken { amount, date }
     }
 
     /// Notes that the request that took an amount is about to be sent.
     pub(super) fn send(&mut self, holder: &Holder, taken: &Taken) {
-        if !taken.date.is_same_month(self.date) {
+        let Taken { amount, date } = *taken;
+        if !date.is_same_month(self.date) {
             return;
         }
-        let amount = taken.sum();
-        let freed = self.change(holder, taken.date, |entry| {
+        let freed = self.change(holder, date, |entry| {
             let freed = amount.less(entry.unsent);
             entry.unsent.remove(amount);
             entry.sent.add(amount);
             freed
         });
         // Another process could not see that this one is alive, and has freed its part.
-        self.add(taken.date, freed);
+        self.add(date, freed);
     }
 
-    /// Replaces an amount that was taken by the one that was used. `sent` is whether [`Book::send`] was called for it.
-    pub(super) fn give_back(&mut self, holder: &Holder, back: &GivenBack, sent: bool) {
-        let (date, taken) = (back.taken.date, back.taken.sum());
+    /// Replaces an amount that was taken by the one that was used.
+    pub(super) fn give_back(&mut self, holder: &Holder, back: &GivenBack) {
+        let Taken { amount, date } = back.taken;
         if !date.is_same_month(self.date) {
             return;
         }
-        let counted = self.change(holder, date, |entry| match sent {
+        let counted = self.change(holder, date, |entry| match back.is_sent {
             true => {
-                entry.sent.remove(taken);
-                taken
+                entry.sent.remove(amount);
+                amount
             }
             // What another process has freed is no longer in the sums.
             false => {
-                let freed = taken.less(entry.unsent);
-                entry.unsent.remove(taken);
-                taken.less(freed)
+                let freed = amount.less(entry.unsent);
+                entry.unsent.remove(amount);
+                amount.less(freed)
             }
         });
         self.remove(date, counted);
-        self.add(date, back.used.sum());
+        self.add(date, back.used);
     }
 
     /// Returns the book as it is once all requests in flight are settled and use nothing.
@@ -299,11 +305,11 @@ impl<'a> BookFile<'a> {
             },
             Err(error) => return Err(self.failed("read", &error)),
         };
-        book.turn_to(Date::of(now));
+        book.turn_to(now);
         Ok(book)
     }
 
-    /// Waits for the lock and reads the book. The time is read under the lock, so that no process turns a day back.
+    /// Waits for the lock and reads the book. The time is read under the lock, because a day may begin while it waits.
     pub(super) fn lock(&self, now: &Now) -> Result<LockedBook> {
         let path = self.path.with_extension("lock");
         let open = || {

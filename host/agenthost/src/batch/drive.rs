@@ -3,8 +3,8 @@
 //! New tasks are started while fewer run than there are workers and fewer than [`window`] are started and not written:
 //! a task that never ends holds back the others in the end, and memory stays bounded. The loop ends when all tasks have
 //! ended, or stops before: after a number of failures, at a limit on the sum of all tasks, at a key that a provider
-//! refuses, on interruption, and when the results cannot be written. Tasks that run at that moment are awaited and written if possible, since they are
-//! paid for.
+//! refuses, at a fault of the host, on interruption, and when the results cannot be written. Tasks that run at that moment
+//! are awaited and written if possible, since they are paid for.
 //!
 //! Left out: cancelling running tasks, which is up to the [`Runner`], and time, except for the duration of the whole.
 
@@ -23,7 +23,7 @@ use crate::cancellation::Cancellation;
 use agenthost_core::error::{Error, Result};
 use agenthost_core::limits::{LimitKind, LimitOwner, Spent};
 use agenthost_core::run::ModelReport;
-use agenthost_core::task::FailureClass;
+use agenthost_core::task::{FailureClass, TaskId};
 
 /// The settings of a batch.
 #[derive(Debug, Clone, Copy)]
@@ -56,7 +56,7 @@ pub enum Stop {
     KeyRefused(String),
     /// The caller canceled it.
     Interrupted,
-    /// The items could not be read, or the results could not be written.
+    /// The items could not be read, the results could not be written, or the host failed.
     Failed(Error),
 }
 
@@ -85,7 +85,7 @@ pub struct Summary {
     /// Only the first 200 different ones are counted.
     pub messages: BTreeMap<String, u64>,
     /// The number of items that were cut off because the batch stopped: at a limit on the sum of all tasks, at a key
-    /// that a provider refused, or because it was canceled. They did not fail, and a resumed batch runs them again.
+    /// that a provider refused, at a fault of the host, or because it was canceled. They did not fail, and a resumed batch runs them again.
     pub cut_off: u64,
     /// The number of items whose outcome was recorded before. The other counts include them.
     pub recorded: u64,
@@ -201,6 +201,7 @@ pub async fn drive<W: Write>(
         is_canceled: false,
         is_at_limit: false,
         is_refused: false,
+        is_broken: false,
         summary: Summary {
             workers: settings.workers.start(),
             ..Summary::default()
@@ -282,12 +283,21 @@ struct BatchProgress<'o, W> {
     is_canceled: bool,
     is_at_limit: bool,
     is_refused: bool,
+    is_broken: bool,
     summary: Summary,
 }
 
 impl<W: Write> BatchProgress<'_, W> {
-    /// Stops the batch if it is canceled or at a limit.
+    /// Stops the batch if it is canceled, at a limit or at a fault.
     fn notice(&mut self, runner: &dyn Runner, stop: &Cancellation) {
+        if !self.is_broken
+            && let Some(fault) = runner.fault()
+        {
+            self.is_broken = true;
+            // This replaces any other reason, because it has to be cured first.
+            self.summary.stop = Some(Stop::Failed(fault));
+            self.summary.limit_owner = None;
+        }
         if stop.is_cancelled() {
             self.is_canceled = true;
             self.stop(Stop::Interrupted);
@@ -317,7 +327,7 @@ impl<W: Write> BatchProgress<'_, W> {
 
     /// Returns whether tasks that fail with `class` were cut off because the batch ends early.
     fn cuts_off(&self, class: &str) -> bool {
-        ((self.is_canceled || self.is_refused) && class == FailureClass::Cancelled.name())
+        ((self.is_canceled || self.is_refused || self.is_broken) && class == FailureClass::Cancelled.name())
             || (self.is_at_limit && class == FailureClass::Exhausted.name())
     }
 
@@ -340,7 +350,7 @@ impl<W: Write> BatchProgress<'_, W> {
                 Some(class) if self.cuts_off(class) => self.summary.cut_off += record.items(),
                 Some(class) => {
                     *self.summary.failed.entry(class).or_default() += record.items();
-                    self.count_message(record);
+                    self.count_message(number, record);
                 }
             }
         }
@@ -360,13 +370,10 @@ impl<W: Write> BatchProgress<'_, W> {
         }
     }
 
-    fn count_message(&mut self, record: &Record) {
+    fn count_message(&mut self, number: u64, record: &Record) {
         let message = record.message().unwrap_or_default();
-        // Only the start of a message tells kinds of failures apart.
-        let message: String = message
-            .lines()
-            .next()
-            .unwrap_or_default()
+        // Only the start of a message tells kinds of failures apart, and the item's own id does not.
+        let message: String = without_id(message.lines().next().unwrap_or_default(), number)
             .chars()
             .take(MESSAGE_CHARS)
             .collect();
@@ -390,6 +397,28 @@ impl<W: Write> BatchProgress<'_, W> {
         if some { self.output.flush() } else { Ok(()) }
     }
 }
+
+/// Replaces the number in the ids of the item `number` and of the tasks below it, such as `root/17/0`, so that the same
+/// failure of other items has the same text.
+fn without_id(message: &str, number: u64) -> String {
+    let id = TaskId::root()
+        .child(u32::try_from(number).unwrap_or(u32::MAX))
+        .to_string();
+    let mut text = String::with_capacity(message.len());
+    let mut rest = message;
+    while let Some((before, after)) = rest.split_once(&id) {
+        text.push_str(before);
+        // `root/17` begins the id of another item, such as `root/170`.
+        let is_whole = !after.starts_with(|next: char| next.is_ascii_digit());
+        text.push_str(if is_whole { ANY_ITEM } else { &id });
+        rest = after;
+    }
+    text.push_str(rest);
+    text
+}
+
+/// The id of an item in the messages of failures that several items have.
+const ANY_ITEM: &str = "root/…";
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,5 @@
-//! The path of one model call, in its only order: limits (reserve), gate, journal, provider, and back: settle.
+//! The path of one model call, in its only order: limits (reserve), allowance (take), gate, allowance (sent), journal,
+//! provider, and back: settle.
 //!
 //! A call may take several requests: further attempts after a transient failure, the next model of a chain, a second
 //! request beside a slow one. Each is reserved, admitted and settled by itself, so the books hold what each has used,
@@ -22,7 +23,6 @@ use crate::allowance::AllowanceHold;
 use crate::price::Price;
 use crate::telemetry;
 use agenthost_config::ModelRef;
-use agenthost_core::error::Error;
 use agenthost_core::failpoint;
 use agenthost_core::limits::ledger::{Reservation, Want};
 use agenthost_core::limits::{LimitKind, Usd};
@@ -86,7 +86,7 @@ impl Call<'_> {
         }
         let error = before.unwrap_or_else(|| CallError::Unavailable(format!("no model is mapped to `{}`", self.name)));
         match &self.task.on_refused_key {
-            Some(item) if is_refused => item.end(&error).await,
+            Some(item) if is_refused => item.end(error.to_string()).await,
             _ => Err(error),
         }
     }
@@ -230,13 +230,17 @@ impl Call<'_> {
         hedge: bool,
     ) -> Result<(Reservation, Option<AllowanceHold>), Failed> {
         let account = &self.task.account;
-        let unread = |error: Error| Failed::Call(self.task.uncounted(&error));
+        let asked = want.output;
         let allowances = self.task.host.allowances.as_ref();
         let allowances = allowances.filter(|_| !model.served.provider.is_offline());
         loop {
-            if let Some(allowances) = allowances {
-                self.task.counted().map_err(Failed::Call)?;
-                let room = allowances.room().await.map_err(unread)?;
+            let room = match allowances {
+                None => None,
+                Some(allowances) => Some(self.task.counted(allowances.room().await).await),
+            };
+            // The allowance may have been renewed since the last round.
+            want.output = asked;
+            if let Some(room) = &room {
                 want.output = want.output_within(room.tokens, room.cost).map_err(|limit| {
                     if let Some(stopped) = room.stopped(limit) {
                         account.refuse(stopped);
@@ -252,10 +256,11 @@ impl Call<'_> {
                 let reserved = account.reserve(&want).await;
                 reserved.map_err(|none| self.refused(&none))?
             };
-            let Some(allowances) = allowances else {
+            let (Some(allowances), Some(room)) = (allowances, room) else {
                 return Ok((reservation, None));
             };
-            match allowances.take(&reservation.worst()).await.map_err(unread)? {
+            let taken = allowances.take(&reservation.worst(), &room).await;
+            match self.task.counted(taken).await {
                 Some(taken) => return Ok((reservation, Some(taken))),
                 None if hedge => return Err(exhausted(LimitKind::Tokens)),
                 // Others of this run may go ahead meanwhile.

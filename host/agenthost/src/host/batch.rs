@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::call_context::OnRefusedKey;
+use super::call_context::Ending;
 use super::events::EventLog;
 use super::fault::caught;
 use super::record::{Mode, Recorder};
@@ -21,7 +21,7 @@ use super::{Host, LoadedPlugin, Plugin};
 use crate::batch::drive::{Stop, Summary};
 use crate::batch::{ItemEnd, Runner};
 use crate::cancellation::Cancellation;
-use agenthost_core::error::{Result, with_causes};
+use agenthost_core::error::{Error, Result, with_causes};
 use agenthost_core::failpoint;
 use agenthost_core::limits::ledger::Account;
 use agenthost_core::limits::{LimitKind, LimitOwner, Limits, LimitsPatch, Spent};
@@ -233,7 +233,9 @@ impl BatchBuilder {
         let waits = BatchWaits::default();
         let events = EventLog::of_batch(waits.clone());
         host.check_allowance(recorder.as_deref())?;
-        let run = RunState::new(&host, &plugin, &record, recorder.clone(), stop.token(), events)?;
+        // A fault ends the batch, and not what else the caller cancels.
+        let stop = stop.token().child_token();
+        let run = RunState::new(&host, &plugin, &record, recorder.clone(), &stop, events)?;
         if let Some(recorder) = &recorder {
             recorder.claim().await?;
             recorder.begin(record).await?;
@@ -259,7 +261,7 @@ impl BatchBuilder {
             recorder,
             begun,
             refused_key: Arc::default(),
-            stop: stop.token().clone(),
+            stop,
             waits,
         })
     }
@@ -288,11 +290,6 @@ impl Batch {
             .as_ref()
             .map(|recorder| recorder.differences())
             .unwrap_or_default()
-    }
-
-    /// Returns why the journal can no longer be written or the allowance can no longer be counted, or `None` if they can.
-    pub fn fault(&self) -> Option<String> {
-        self.run.fault().map(str::to_owned)
     }
 
     /// Records the end of the batch: its state, its counts and what it spent.
@@ -330,10 +327,7 @@ impl Batch {
             return failed(format!("a batch has at most {} tasks", u32::MAX));
         };
         let cancel = self.stop.child_token();
-        let run = self.run.item(OnRefusedKey {
-            item: cancel.clone(),
-            first: Arc::clone(&self.refused_key),
-        });
+        let run = self.run.item(Ending::new(&cancel, &self.refused_key));
         let started = Instant::now();
         let limits = self.limits.clone();
         let replay = self.recorder.as_ref().is_some_and(|recorder| recorder.is_replay());
@@ -389,5 +383,9 @@ impl Runner for Batch {
 
     fn refused_key(&self) -> Option<String> {
         self.refused_key.get().cloned()
+    }
+
+    fn fault(&self) -> Option<Error> {
+        self.run.fault()
     }
 }

@@ -9,10 +9,9 @@ use tokio_util::sync::CancellationToken;
 use super::Inner;
 use super::events::EventLog;
 use super::record::TaskLog;
-use agenthost_core::error::{Error, with_causes};
+use agenthost_core::error::{Error, Result, with_causes};
 use agenthost_core::limits::Shortage;
 use agenthost_core::limits::ledger::Account;
-use agenthost_core::llm::CallError;
 use agenthost_core::run::{Event, ModelReport};
 use agenthost_core::task::{Failure, TaskId};
 use agenthost_gate::FairnessKey;
@@ -34,27 +33,64 @@ pub(super) struct CallContext {
     pub(super) shortage: Mutex<Option<Shortage>>,
     /// Admits one check of a schema or reply of the task at a time.
     pub(super) checking: Arc<Semaphore>,
-    /// Why the allowance cannot be counted, which ends the run.
-    pub(super) fault: Arc<OnceLock<String>>,
-    /// The item of a batch to which the task belongs.
-    pub(super) on_refused_key: Option<OnRefusedKey>,
+    /// Ends the run if the allowance cannot be counted.
+    pub(super) on_uncounted: Ending<Uncounted>,
+    /// For a task of a batch: ends its item if a key is refused.
+    pub(super) on_refused_key: Option<Ending<String>>,
 }
 
-/// Ends an item of a batch that met a refused key, so that a resumed batch runs it again with another key.
-#[derive(Clone)]
-pub(super) struct OnRefusedKey {
-    /// Cancels the item.
-    pub(super) item: CancellationToken,
-    /// The error of the first refusal in the batch.
-    pub(super) first: Arc<OnceLock<String>>,
+/// Ends a run or an item of a batch for a reason that is outside of it. Its tasks end as canceled, so that it goes on from
+/// there when it is resumed.
+pub(super) struct Ending<T> {
+    cancel: CancellationToken,
+    first: Arc<OnceLock<T>>,
 }
 
-impl OnRefusedKey {
-    /// Cancels the item, and waits to be dropped with it.
-    pub(super) async fn end(&self, error: &CallError) -> ! {
-        self.first.get_or_init(|| error.to_string());
-        self.item.cancel();
+impl<T> Clone for Ending<T> {
+    fn clone(&self) -> Self {
+        Self {
+            cancel: self.cancel.clone(),
+            first: Arc::clone(&self.first),
+        }
+    }
+}
+
+impl<T> Ending<T> {
+    /// Ends what `cancel` cancels. `first` receives the first reason.
+    pub(super) fn new(cancel: &CancellationToken, first: &Arc<OnceLock<T>>) -> Self {
+        Self {
+            cancel: cancel.clone(),
+            first: Arc::clone(first),
+        }
+    }
+
+    /// Returns the first reason, if there is one.
+    pub(super) fn reason(&self) -> Option<&T> {
+        self.first.get()
+    }
+
+    /// Cancels it, and waits to be dropped with it.
+    pub(super) async fn end(&self, why: T) -> ! {
+        self.first.get_or_init(|| why);
+        self.cancel.cancel();
         std::future::pending().await
+    }
+}
+
+/// Why the allowance cannot be counted.
+#[derive(Debug, Clone)]
+pub(super) struct Uncounted {
+    pub(super) message: String,
+    pub(super) hint: Option<String>,
+}
+
+impl From<Uncounted> for Error {
+    fn from(why: Uncounted) -> Self {
+        let error = Self::host(why.message);
+        match why.hint {
+            Some(hint) => error.with_hint(hint),
+            None => error,
+        }
     }
 }
 
@@ -64,18 +100,18 @@ impl CallContext {
         report.into_list(&mut self.used.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Returns the error of a call that the allowance cannot count. Nothing is sent from here on.
-    pub(super) fn uncounted(&self, error: &Error) -> CallError {
-        let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
-        let said = format!("{}{hint}", with_causes(error));
-        CallError::Other("allowance".into(), self.fault.get_or_init(|| said).clone())
-    }
-
-    /// Fails if the allowance could not count an earlier call of the run.
-    pub(super) fn counted(&self) -> Result<(), CallError> {
-        match self.fault.get() {
-            None => Ok(()),
-            Some(said) => Err(CallError::Other("allowance".into(), said.clone())),
+    /// Returns the result of an access to the allowance. If it failed, ends the run: nothing is sent from here on, and no
+    /// guest receives the error.
+    pub(super) async fn counted<T>(&self, result: Result<T>) -> T {
+        match result {
+            Ok(done) => done,
+            Err(error) => {
+                let why = Uncounted {
+                    message: with_causes(&error),
+                    hint: error.hint().map(str::to_owned),
+                };
+                self.on_uncounted.end(why).await
+            }
         }
     }
 

@@ -472,14 +472,17 @@ impl PreparedRun {
             // The end of the root task cancels its remaining sub-tasks, which may still be writing their reports.
             let mut report = run.finish(outcome, started).await;
             run.flush().await;
-            if let Some(fault) = run.fault() {
-                report.outcome = Outcome::Failure(Failure::new(FailureClass::Host, fault));
+            let interrupted = cancel.is_cancelled();
+            let fault = run.fault();
+            if let Some(fault) = &fault {
+                report.outcome = Outcome::Failure(Failure::new(FailureClass::Host, with_causes(fault)));
+                report.hint = fault.hint().map(str::to_owned);
             }
             // A journal accepts the end of a run only after its start.
             if let Some(recorder) = recorder.as_ref().filter(|_| recorded) {
                 report.differences = recorder.is_replay().then(|| recorder.differences());
-                let interrupted = cancel.is_cancelled();
-                let end = recorder.end(state(&report.outcome, interrupted), RunSummary::of(&report));
+                let state = state(&report.outcome, interrupted && fault.is_none());
+                let end = recorder.end(state, RunSummary::of(&report));
                 match caught(end).await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => tracing::error!("the end of run {} is not in the journal: {error}", report.run),

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::call_context::{CallContext, OnRefusedKey};
+use super::call_context::{CallContext, Ending, Uncounted};
 use super::calls::{Started, SubTasks, TaskContext, TaskHandle};
 use super::events::EventLog;
 use super::fault::{LOST, caught};
@@ -24,7 +24,7 @@ use super::shares::Shares;
 use super::{Host, LoadedPlugin, SubAgent};
 use crate::error::LoadError;
 use agenthost_config::{DirGrant, DirQuota};
-use agenthost_core::error::{Result, with_causes};
+use agenthost_core::error::{Error, Result, with_causes};
 use agenthost_core::failpoint;
 use agenthost_core::limits::ledger::Account;
 use agenthost_core::limits::{LimitKind, LimitOwner, Limits, Spent};
@@ -80,16 +80,16 @@ pub(super) struct RunState {
     events: Arc<EventLog>,
     /// The open directories of each plugin that has some.
     dirs: BTreeMap<String, Arc<[OpenDir]>>,
-    /// `true` if the spending of settled tasks was booked when the run was resumed.
+    /// `true` if the spending of settled items was booked when the batch was resumed.
     settled_is_booked: bool,
     /// Tracks every task that has not written its report yet.
     tasks: TaskTracker,
     /// The reports of ended tasks, with the models that each used.
     ended: Mutex<Vec<(Arc<TaskReport>, Vec<ModelReport>)>>,
-    /// Why the allowance cannot be counted.
-    fault: Arc<OnceLock<String>>,
-    /// For an item of a batch: how a refused key ends it.
-    on_refused_key: Option<OnRefusedKey>,
+    /// Ends the run if the allowance cannot be counted.
+    on_uncounted: Ending<Uncounted>,
+    /// For an item of a batch: ends it if a key is refused.
+    on_refused_key: Option<Ending<String>>,
 }
 
 /// A task that is about to start.
@@ -135,14 +135,14 @@ impl RunState {
             settled_is_booked: record.kind == RunKind::Batch,
             tasks: TaskTracker::new(),
             ended: Mutex::default(),
-            fault: Arc::default(),
+            on_uncounted: Ending::new(stop, &Arc::default()),
             on_refused_key: None,
             host: host.clone(),
         }))
     }
 
     /// Returns the state of one item of a batch: the same run, with its own reports.
-    pub(super) fn item(&self, on_refused_key: OnRefusedKey) -> Arc<Self> {
+    pub(super) fn item(&self, on_refused_key: Ending<String>) -> Arc<Self> {
         Arc::new(Self {
             id: self.id.clone(),
             host: self.host.clone(),
@@ -157,7 +157,7 @@ impl RunState {
             settled_is_booked: self.settled_is_booked,
             tasks: TaskTracker::new(),
             ended: Mutex::default(),
-            fault: Arc::clone(&self.fault),
+            on_uncounted: self.on_uncounted.clone(),
             on_refused_key: Some(on_refused_key),
         })
     }
@@ -167,9 +167,10 @@ impl RunState {
     }
 
     /// Returns why the journal can no longer be written or the allowance can no longer be counted, or `None` if they can.
-    pub(super) fn fault(&self) -> Option<&str> {
+    pub(super) fn fault(&self) -> Option<Error> {
         let journal = self.recorder.as_ref().and_then(|recorder| recorder.fault());
-        journal.or(self.fault.get().map(String::as_str))
+        let journal = journal.map(Error::host);
+        journal.or_else(|| self.on_uncounted.reason().cloned().map(Error::from))
     }
 
     /// Waits until every task has written its report, and combines the reports.
@@ -179,7 +180,8 @@ impl RunState {
         self.report(outcome, started)
     }
 
-    /// Waits until other processes can see what the gates learned, because this process may end now.
+    /// Waits until other processes can see what the gates learned and what the allowance got back, because this process may
+    /// end now.
     pub(super) async fn flush(&self) {
         self.host.flush().await;
     }
@@ -282,7 +284,7 @@ impl RunState {
                 used: Mutex::default(),
                 shortage: Mutex::default(),
                 checking: Arc::new(Semaphore::new(1)),
-                fault: Arc::clone(&self.fault),
+                on_uncounted: self.on_uncounted.clone(),
                 on_refused_key: self.on_refused_key.clone(),
             },
             run: Arc::clone(&self) as Arc<dyn SubTasks>,
@@ -479,7 +481,7 @@ impl RunState {
         // The task itself was counted when it was started.
         let below = settled.below.into_iter().map(|ended| (ended, 1));
         for ((report, models), tasks) in below.chain([((settled.report, settled.models), 0)]) {
-            if !self.settled_is_booked {
+            if !(self.settled_is_booked && task.id.depth() == 1) {
                 task.account.restore_below(&report.spent, tasks);
             }
             ended.push((Arc::new(report), models));

@@ -11,8 +11,24 @@ use agenthost_core::run::{Event, WaitReason};
 #[derive(Debug, Clone, Default)]
 pub struct BatchWaits(Arc<Mutex<Live>>);
 
-/// The live tasks by their place in the tree; `None` for a task that is not known to wait.
-type Live = BTreeMap<Vec<u32>, Option<BatchWait>>;
+/// The live tasks by their place in the tree.
+type Live = BTreeMap<Vec<u32>, LiveTask>;
+
+/// What is known of the calls of a task.
+#[derive(Debug, Default)]
+struct LiveTask {
+    /// The requests that were sent and not settled. One that its task gave up counts until the task ends.
+    in_flight: u64,
+    /// The wait of the call that reported last.
+    wait: Option<BatchWait>,
+}
+
+impl LiveTask {
+    /// Returns its wait, unless a request of it is in flight.
+    fn wait(&self) -> Option<&BatchWait> {
+        self.wait.as_ref().filter(|_| self.in_flight == 0)
+    }
+}
 
 /// The reason why nothing in a batch goes ahead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +41,9 @@ pub struct BatchWait {
 }
 
 impl BatchWaits {
-    /// Returns the reason why all running items wait, or `None` if one of them goes ahead or none is running.
+    /// Returns the reason why all running items wait, or `None` if one of them goes ahead or none is running. An item with
+    /// a request in flight goes ahead, even if other calls of it wait. If several calls of a task wait, the one that
+    /// reported last counts.
     ///
     /// ```
     /// use agenthost::BatchWaits;
@@ -36,12 +54,13 @@ impl BatchWaits {
         let live = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut waits: BTreeMap<Option<WaitReason>, (usize, Option<Instant>)> = BTreeMap::new();
         let mut tasks = live.iter().peekable();
-        while let Some((place, wait)) = tasks.next() {
+        while let Some((place, task)) = tasks.next() {
+            let idle = task.wait.is_none() && task.in_flight == 0;
             // A task with live sub-tasks goes ahead when they do.
-            if wait.is_none() && tasks.peek().is_some_and(|(next, _)| next.starts_with(place)) {
+            if idle && tasks.peek().is_some_and(|(next, _)| next.starts_with(place)) {
                 continue;
             }
-            let wait = wait.as_ref()?;
+            let wait = task.wait()?;
             let (count, first) = waits.entry(wait.reason).or_default();
             *count += 1;
             *first = match (*first, wait.until) {
@@ -68,15 +87,23 @@ impl BatchWaits {
         };
         let place = event.task().order();
         let mut live = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Event::Ended { .. } = event {
+            live.remove(&place);
+            return;
+        }
+        let task = live.entry(place).or_default();
+        task.wait = wait;
         match event {
-            Event::Ended { .. } => live.remove(&place),
-            _ => live.insert(place, wait),
-        };
+            Event::CallSent { .. } => task.in_flight += 1,
+            Event::CallSettled { .. } => task.in_flight = task.in_flight.saturating_sub(1),
+            _ => {}
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use agenthost_core::limits::Spent;
     use agenthost_core::task::{Failure, FailureClass, Outcome, TaskId, TaskReport};
 
     use super::*;
@@ -113,11 +140,24 @@ mod tests {
         let left = waits.all().and_then(|wait| wait.until);
         assert!(left.is_some_and(|until| until < Instant::now() + Duration::from_secs(8)));
 
-        waits.take(&Event::CallSent {
+        let sent = || Event::CallSent {
             task: task("root/0"),
             model: "local/small".into(),
-        });
+        };
+        let settled = || Event::CallSettled {
+            task: task("root/0"),
+            spent: Spent::default(),
+            error: None,
+        };
+        waits.take(&sent());
         assert_eq!(waits.all(), None);
+        waits.take(&sent());
+        waits.take(&settled());
+        waiting("root/0", WaitReason::RetryAfter, None);
+        assert_eq!(waits.all(), None, "one of its requests is in flight");
+        waits.take(&settled());
+        waiting("root/0", WaitReason::RetryAfter, None);
+        assert_eq!(reason(), Some(WaitReason::RetryAfter));
         let end = |place: &str| {
             let failed = Outcome::Failure(Failure::new(FailureClass::Failed, "no"));
             let report = Arc::new(TaskReport::new(task(place), "demo:x@0.1.0", failed));

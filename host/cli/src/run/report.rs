@@ -32,8 +32,11 @@ pub(super) fn bound<'a>(
     let Some(limit) = failure.limit else {
         return Bound::Task;
     };
-    if failure.owner == Some(LimitOwner::Run) {
-        return Bound::Run;
+    match &failure.owner {
+        Some(LimitOwner::Run) => return Bound::Run,
+        // That of the task itself is not named.
+        Some(LimitOwner::Task(task)) => return Bound::SubTask(task.clone()),
+        _ => {}
     }
     let granted = config.granted_limits(plugin);
     // The limits of a run on time and depth have no effect.

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{Ask, Cassette, Task, tape, text};
 use agenthost_core::llm::CallError;
+use agenthost_core::task::Failure;
 
 /// A difference from the cassette.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -142,11 +143,7 @@ impl Cassette {
 
     fn outcome_changed(&self, now: &Self) -> Option<Change> {
         let (before, after) = (&self.expect, &now.expect);
-        let same_failure = match (&before.failure, &after.failure) {
-            (Some(before), Some(after)) => before.agrees_with(after),
-            (before, after) => before == after,
-        };
-        if before.output == after.output && same_failure {
+        if before.output == after.output && is_same_failure(before.failure.as_ref(), after.failure.as_ref()) {
             return None;
         }
         let message = match (&before.output, &after.output) {
@@ -182,9 +179,21 @@ impl Cassette {
         let ceiling = |before: u64, used: u64, next: u64| if used > before { next } else { before };
         let mut updated = now.clone();
         updated.limits.clone_from(&self.limits);
+        if is_same_failure(self.expect.failure.as_ref(), now.expect.failure.as_ref()) {
+            updated.expect.failure.clone_from(&self.expect.failure);
+        }
         updated.expect.fuel = ceiling(self.expect.fuel, now.expect.fuel, ceilings.fuel);
         updated.expect.tokens = ceiling(self.expect.tokens, now.expect.tokens, ceilings.tokens);
         updated
+    }
+}
+
+/// Returns whether a failure is the expected one. A rehearsal has no account but those of its own tasks, so the amount and
+/// the owner of a limit may differ.
+fn is_same_failure(expected: Option<&Failure>, now: Option<&Failure>) -> bool {
+    match (expected, now) {
+        (Some(expected), Some(now)) => expected.agrees_with(now),
+        _ => expected == now,
     }
 }
 

@@ -7,9 +7,9 @@ use crate::{
     AskResult, Asked, Journal, JournalEntry, RecordedUse, RunEnd, RunKind, RunRecord, RunStatus, RunSummary, TaskEnd,
     Turn,
 };
-use agenthost_core::limits::Cap;
+use agenthost_core::limits::{Cap, LimitKind, LimitOwner};
 use agenthost_core::run::ModelReport;
-use agenthost_core::task::{FailureClass, Outcome, RecordedReport, TaskId};
+use agenthost_core::task::{Failure, FailureClass, Outcome, RecordedReport, TaskId};
 
 const RUN: &str = "run";
 
@@ -481,4 +481,27 @@ fn a_broken_cassette_is_refused_with_what_is_wrong() {
         assert!(said.starts_with(expected), "{said}");
     }
     assert!(Cassette::parse("{").unwrap_err().contains("EOF while parsing"));
+}
+
+#[test]
+fn a_limit_of_another_account_is_expected_by_its_kind() {
+    let mut recorded = cassette("one line");
+    recorded.expect.output = None;
+    let message = "the task used up its tokens (limit of the whole run: 300 tokens)";
+    let mut failure = Failure::exhausted(LimitKind::Tokens, message);
+    failure.owner = Some(LimitOwner::Run);
+    recorded.expect.failure = Some(failure);
+    let mut now = recorded.clone();
+    now.expect.failure = Some(Failure::exhausted(LimitKind::Tokens, "the task used up its tokens"));
+    assert_eq!(recorded.changes(&mut now), []);
+    assert_eq!(recorded.updated(&now).expect.failure, recorded.expect.failure);
+    let other = Failure::exhausted(LimitKind::Calls, "the task used up its calls");
+    let own_error = Failure {
+        error: Some(json!("full")),
+        ..Failure::exhausted(LimitKind::Tokens, "the task used up its tokens")
+    };
+    for failure in [other, own_error, Failure::new(FailureClass::Failed, message)] {
+        now.expect.failure = Some(failure);
+        assert_eq!(recorded.changes(&mut now).len(), 1);
+    }
 }

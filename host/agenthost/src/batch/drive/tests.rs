@@ -26,6 +26,7 @@ struct Waits<F> {
     most: AtomicU64,
     started: Mutex<Vec<u64>>,
     cancelled: Cancellation,
+    broken: AtomicBool,
 }
 
 fn waits<F: Fn(u64) -> Duration + Send + Sync>(takes: F) -> Waits<F> {
@@ -38,6 +39,7 @@ fn waits<F: Fn(u64) -> Duration + Send + Sync>(takes: F) -> Waits<F> {
         most: AtomicU64::new(0),
         started: Mutex::default(),
         cancelled: Cancellation::new(),
+        broken: AtomicBool::new(false),
     }
 }
 
@@ -54,7 +56,10 @@ impl<F: Fn(u64) -> Duration + Send + Sync> Runner for Waits<F> {
             self.running.fetch_sub(1, Ordering::Relaxed);
             let outcome = match cancelled {
                 true => Outcome::Failure(Failure::new(FailureClass::Cancelled, "")),
-                false if self.failing.contains(&number) => Outcome::Failure(Failure::new(FailureClass::Failed, "")),
+                false if self.failing.contains(&number) => {
+                    let why = format!("the part of root/{number} for task root/{number}/0 is used up");
+                    Outcome::Failure(Failure::new(FailureClass::Failed, why))
+                }
                 false => Outcome::Ok(input),
             };
             ItemEnd {
@@ -81,6 +86,11 @@ impl<F: Fn(u64) -> Duration + Send + Sync> Runner for Waits<F> {
     fn exhausted(&self) -> Option<LimitKind> {
         let started = self.started.lock().unwrap().len() as u64;
         (started >= self.allowed).then_some(LimitKind::Calls)
+    }
+
+    fn fault(&self) -> Option<Error> {
+        let broken = self.broken.load(Ordering::Relaxed);
+        broken.then(|| Error::host("the book is locked").with_hint("Unlock it."))
     }
 }
 
@@ -240,6 +250,39 @@ async fn an_interrupted_batch_starts_nothing_and_writes_what_it_has() {
     assert!(matches!(summary.stop, Some(Stop::Interrupted)));
     assert_eq!((summary.ok, summary.failures(), summary.cut_off), (2, 0, 4));
     assert_eq!(String::from_utf8(bytes).unwrap().lines().count(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fault_of_the_host_starts_nothing_more_and_fails_no_item() {
+    let mut runner = waits(second);
+    runner.failing = BTreeSet::from([0]);
+    let ((summary, lines), ()) = tokio::join!(run(&runner, tasks(100, 1), settings(Workers::Fixed(4))), async {
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        runner.broken.store(true, Ordering::Relaxed);
+        runner.cancelled.cancel();
+    });
+    let Some(Stop::Failed(error)) = &summary.stop else {
+        panic!("{:?}", summary.stop);
+    };
+    assert_eq!(
+        (error.to_string().as_str(), error.hint()),
+        ("the book is locked", Some("Unlock it."))
+    );
+    assert_eq!((summary.ok, summary.failures(), summary.cut_off), (3, 1, 4));
+    assert_eq!(lines.len(), 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_failure_of_many_items_is_one_message() {
+    let mut runner = waits(second);
+    runner.failing = (0..30).collect();
+    let (summary, _) = run(&runner, tasks(30, 1), settings(AUTO)).await;
+    let message = "the part of root/… for task root/…/0 is used up";
+    assert_eq!(summary.messages, BTreeMap::from([(message.to_owned(), 30)]));
+    assert_eq!(
+        without_id("root/1 and root/17, root/1/7", 1),
+        "root/… and root/17, root/…/7"
+    );
 }
 
 #[tokio::test(start_paused = true)]

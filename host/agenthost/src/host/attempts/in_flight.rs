@@ -50,9 +50,8 @@ impl InFlight<'_> {
     /// Sends the request once and books what it used.
     pub(super) async fn send(mut self) -> Result<Reply, Failed> {
         let task = self.call.task;
-        if let Some(allowance) = &self.allowance {
-            let noted = allowance.sending().await;
-            noted.map_err(|error| Failed::Call(task.uncounted(&error)))?;
+        if let Some(allowance) = self.allowance.take() {
+            self.allowance = Some(task.counted(allowance.sending().await).await);
         }
         let written = task.log.sending(self.call.ordinal, &self.model.full_name).await;
         written.map_err(Failed::Call)?;

@@ -106,7 +106,7 @@ fn the_hint_names_what_really_sets_the_limit() {
     )
     .unwrap();
     let config = Config::load(&Env::new(BTreeMap::new(), dir.path(), None)).unwrap();
-    let bound = |limit, key: &str, value: &str| {
+    let limited = |failure: Failure, key: &str, value: &str| {
         let mut patch = LimitsPatch::default();
         patch.set(key, value).unwrap();
         let asked = config.limits().overridden_by(&patch);
@@ -114,8 +114,13 @@ fn the_hint_names_what_really_sets_the_limit() {
             fuel: Some(4),
             ..Limits::none()
         };
-        bound(&Failure::exhausted(limit, ""), "demo:x", &asked, &policy, &config)
+        bound(&failure, "demo:x", &asked, &policy, &config)
     };
+    let bound = |limit, key: &str, value: &str| limited(Failure::exhausted(limit, ""), key, value);
+    let mut below = Failure::exhausted(LimitKind::Calls, "");
+    below.owner = Some(LimitOwner::Task("root/2".to_owned()));
+    let sub_task = Bound::SubTask("root/2".to_owned());
+    assert_eq!(limited(below, "calls", "4"), sub_task, "--calls does not raise it");
     assert_eq!(bound(LimitKind::Calls, "calls", "10"), Bound::Grant("demo:x"));
     assert_eq!(bound(LimitKind::Calls, "calls", "5"), Bound::Grant("demo:x"));
     assert_eq!(bound(LimitKind::Calls, "calls", "4"), Bound::Task);

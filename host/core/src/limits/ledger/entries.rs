@@ -128,7 +128,9 @@ impl Entries<'_> {
                 .unwrap_or(u64::MAX)
         };
         let calls = u64::from(want.call);
-        if room(|caps| caps.calls, |spent| spent.calls) < calls {
+        // A resumed run may have made more calls than its limits allow now. Even a further request of one of them is refused.
+        let is_passed = |entry: &AccountEntry| entry.limits.calls.is_some_and(|most| entry.total.calls > most);
+        if room(|caps| caps.calls, |spent| spent.calls) < calls || self.chain(index).any(is_passed) {
             return Fit::Never(LimitKind::Calls);
         }
         let tokens = room(|caps| caps.tokens, |spent| spent.tokens);

@@ -646,3 +646,26 @@ fn the_root_remembers_the_limit_that_refused_a_request_and_not_those_of_its_task
         (Some(LimitKind::Tokens), Some(LimitKind::Tokens))
     );
 }
+
+#[test]
+fn a_call_of_a_resumed_run_that_is_above_its_limit_does_not_wait() {
+    let run = Account::root(&Limits {
+        calls: Some(2),
+        ..Limits::none()
+    });
+    let task = run.child(&Limits::none());
+    run.restore(&Used::default(), 2);
+    let again = Want {
+        input: 1,
+        output: 16,
+        cost: None,
+        call: false,
+    };
+    assert!(
+        matches!(task.try_reserve(&again), Ok(Some(_))),
+        "a further request of the second call"
+    );
+    task.restore(&Used::default(), 1);
+    let refused = task.try_reserve(&again).err().map(|full| full.limit);
+    assert_eq!(refused, Some(LimitKind::Calls));
+}
