@@ -58,11 +58,14 @@ fn scan(request: &Request) -> Reply {
     reply.after(Duration::from_millis(dice(3, request.number) % 40))
 }
 
+/// Enough for what many killed processes have in flight, all of which counts.
+const MANY_TOKENS: &[&str] = &["--tokens", "5M"];
+
 #[test]
 fn a_run_that_is_killed_again_and_again_comes_to_the_same_end() {
     let server = Server::start(scan);
     let machine = machine_for(&server.config());
-    let undisturbed = machine.run(run_json(&market_scan(), &market(), &[])).json(0);
+    let undisturbed = machine.run(run_json(&market_scan(), &market(), MANY_TOKENS)).json(0);
     let calls = server.count();
     assert_eq!(calls, 13);
     for seed in 0..if soak() { 40 } else { 4 } {
@@ -72,7 +75,7 @@ fn a_run_that_is_killed_again_and_again_comes_to_the_same_end() {
         let mut killed = 0;
         let mut output = kill_at(
             &server,
-            machine.start(run_json(&market_scan(), &market(), &[]), None),
+            machine.start(run_json(&market_scan(), &market(), MANY_TOKENS), None),
             at,
             Duration::from_millis(dice(seed, 1) % 20),
         );

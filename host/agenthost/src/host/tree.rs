@@ -249,7 +249,7 @@ impl RunState {
         failpoint!(await "spawn.task");
         let log = match self.log(&task, &input, keep_returned).await {
             Ok(TaskStart::Now(log)) => Arc::clone(begun.log.get_or_init(|| Arc::new(*log))),
-            Ok(TaskStart::Settled(outcome, returned)) => return (outcome, returned),
+            Ok(TaskStart::Settled(ended)) => return *ended,
             Err(error) => {
                 let fault = Outcome::Failure(Failure::new(FailureClass::Host, with_causes(&error)));
                 return (self.lost(&begun, fault), None);
@@ -486,7 +486,10 @@ impl RunState {
             }
             ended.push((Arc::new(report), models));
         }
-        Some(TaskStart::Settled(outcome, returned.filter(|_| keep_returned)))
+        Some(TaskStart::Settled(Box::new((
+            outcome,
+            returned.filter(|_| keep_returned),
+        ))))
     }
 
     fn report(&self, outcome: Outcome, started: Instant) -> RunReport {
@@ -597,7 +600,7 @@ enum TaskStart {
     /// Run the task with this log.
     Now(Box<TaskLog>),
     /// Do not run the task: this is its recorded outcome.
-    Settled(Outcome, Option<Returned>),
+    Settled(Box<(Outcome, Option<Returned>)>),
 }
 
 /// Converts milliseconds since 1970.
