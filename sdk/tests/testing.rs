@@ -182,6 +182,16 @@ fn a_sub_agent_may_ask_a_model_and_be_one_of_the_crate() {
 }
 
 #[test]
+fn a_sub_agent_that_never_ends_is_named() {
+    let host = Host::new().sub_agent_async(greeter::run, async |_| std::future::pending().await);
+    let text = panics(&host, run(vec![person("a")]));
+    assert!(text.contains("waits for what never comes: the script of `"), "{text}");
+    assert!(text.contains(":greeter@"), "{text}");
+    let text = panics(&Host::new(), std::future::pending::<()>());
+    assert!(text.contains("something that is not of the host"), "{text}");
+}
+
+#[test]
 fn limits_and_progress() {
     let left = |calls| Allowance {
         calls: Some(calls),

@@ -144,6 +144,7 @@ pub mod llm {
 pub mod plugin {
     #[cfg(feature = "build")]
     pub use agenthost_plugin::build;
+    pub use agenthost_plugin::manifest::{DeclaredSubAgent, SubAgentPlace};
     pub use agenthost_plugin::{
         Digest, Import, Interface, MAX_PLUGIN_BYTES, Manifest, Plugin as PluginInfo, PluginId, Provenance,
         SubAgentImport, provenance, read, refuse,

@@ -67,9 +67,13 @@ pub(super) fn trust(args: &Args, global: &Global, env: &Env, printer: &Printer) 
         return Ok(ExitCode::SUCCESS);
     }
     show(&record, printer)?;
-    printer.say(match args.dry_run {
-        true => "nothing was recorded",
-        false => "trusted; a change of any of these needs a new `agenthost trust`",
+    printer.say(match (args.dry_run, &record.crates) {
+        (true, _) => "nothing was recorded",
+        (false, None) => "trusted; a change of any of these needs a new `agenthost trust`",
+        (false, Some(_)) => {
+            "trusted; what the crates in the folder contain may change, and a change of anything else that is shown needs \
+             a new `agenthost trust`"
+        }
     });
     Ok(ExitCode::SUCCESS)
 }

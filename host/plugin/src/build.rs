@@ -133,6 +133,27 @@ enum Form {
     Release,
 }
 
+/// The builds of the sub-agents of a crate.
+struct Below<'b> {
+    rules: &'b BuildRules,
+    /// The crate, and those above it.
+    circle: &'b [PathBuf],
+    target: Option<&'b Path>,
+}
+
+impl deps::SubAgentBuild for Below<'_> {
+    fn check(&self, dir: &Path) -> Result<(), BuildError> {
+        wit::check_text(dir)
+    }
+
+    fn component(&self, dir: &Path) -> Result<PathBuf, BuildError> {
+        if dir.canonicalize().is_ok_and(|dir| self.circle.contains(&dir)) {
+            return Err(BuildError::Circle { dir: dir.to_owned() });
+        }
+        Ok(build_for(self.rules, dir, self.circle, Form::Plain, self.target)?.path)
+    }
+}
+
 /// Builds the crate in `dir` for the crates `above`, each of which needs the interface of the next. If `target` is
 /// given, it replaces the crate's own target directory.
 fn build_for(
@@ -167,12 +188,14 @@ fn build_for(
     })?;
     let mut circle = above.to_vec();
     circle.push(dir.canonicalize().unwrap_or_else(|_| dir.to_owned()));
-    notes.extend(deps::copy(dir, &package.manifest.sub_agents, |below| {
-        if below.canonicalize().is_ok_and(|below| circle.contains(&below)) {
-            return Err(BuildError::Circle { dir: below.to_owned() });
-        }
-        Ok(build_for(rules, below, &circle, Form::Plain, target)?.path)
-    })?);
+    let below = Below {
+        rules,
+        circle: &circle,
+        target,
+    };
+    let record = package.target_dir.join("agenthost");
+    let record = record.join(format!("{}.copies.json", package.name));
+    notes.extend(deps::copy(dir, &package.manifest, &record, &below)?);
     wit::check(dir)?;
     if add_target(tools, dir)? {
         notes.push(format!("added the compile target {TARGET}"));
@@ -201,8 +224,14 @@ fn build_for(
         dir: dir.clone(),
         source,
     })?;
+    if !package.manifest.keep_back.is_empty() && plugin.sub_agents.is_empty() {
+        return Err(BuildError::KeepBack {
+            dir: dir.clone(),
+            problem: "the plugin starts no sub-agents, so it keeps nothing back from them; remove the table".to_owned(),
+        });
+    }
     let blame = blame(tools, dir, &package, &plugin);
-    notes.extend(threads(tools, dir, &package, &said));
+    notes.extend(failing(tools, dir, &package, &said));
     let sdk = sdk(&said);
     notes.extend(sdk.as_deref().and_then(other_version));
     let mut bytes = with_manifest(bytes, &plugin, &package, sdk, &artifact)?;
@@ -252,20 +281,38 @@ fn blame(tools: &Tools, dir: &Path, package: &Package, plugin: &Plugin) -> Optio
     })
 }
 
-/// Returns a note about crates that start threads, which do not make a build fail.
-fn threads(tools: &Tools, dir: &Path, package: &Package, said: &Said) -> Option<String> {
-    let suspect = |(id, path): (&str, PathBuf)| {
-        path.iter().any(|part| part == TARGET)
-            && ["rayon-core", "threadpool", "scoped_threadpool"].contains(&crate_of(id).0)
-    };
-    said.artifacts().any(suspect).then_some(())?;
-    let found = Graph::read(tools, dir, &package.id)?.with(CrateNeed::Threads);
-    (!found.is_empty()).then(|| {
-        format!(
-            "a task has one thread, and starting another fails; these crates start threads: {}",
-            found.join(", ")
-        )
-    })
+/// Returns notes about crates that build and then fail when the plugin calls them.
+fn failing(tools: &Tools, dir: &Path, package: &Package, said: &Said) -> Vec<String> {
+    let linked: Vec<_> = said
+        .artifacts()
+        .filter(|(_, path)| path.iter().any(|part| part == TARGET))
+        .map(|(id, _)| crate_of(id).0)
+        .collect();
+    let suspects: [(CrateNeed, &[&str], &str); 2] = [
+        (
+            CrateNeed::Threads,
+            &["rayon-core", "threadpool", "scoped_threadpool"],
+            "a task has one thread, and starting another fails; these crates start threads",
+        ),
+        (
+            CrateNeed::JavaScript,
+            &["wasm-bindgen", "js-sys"],
+            "a task has no network and no JavaScript, and a crate for browsers stops it at its first call; these crates are for browsers",
+        ),
+    ];
+    let mut graph = None;
+    let mut notes = Vec::new();
+    for (need, _, words) in suspects
+        .iter()
+        .filter(|(_, names, _)| names.iter().any(|name| linked.contains(name)))
+    {
+        let graph = graph.get_or_insert_with(|| Graph::read(tools, dir, &package.id));
+        let found = graph.as_ref().map(|graph| graph.with(*need)).unwrap_or_default();
+        if !found.is_empty() {
+            notes.push(format!("{words}: {}", found.join(", ")));
+        }
+    }
+    notes
 }
 
 /// The version of the linked SDK.

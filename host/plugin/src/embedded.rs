@@ -157,6 +157,13 @@ fn parse(text: &WitText, task: &str) -> Result<Option<(Resolve, Function)>, Stri
     Ok(run.map(|run| (resolve, run)))
 }
 
+/// Returns the package that WIT text declares, as in `demo:competitor@0.1.0`.
+pub(super) fn declared_package(text: &str) -> Option<&str> {
+    let line = text.lines().find(|line| line.trim_start().starts_with("package "))?;
+    let name = line.trim_start().trim_start_matches("package ");
+    name.split(';').next().map(str::trim)
+}
+
 /// Resolves the packages of the given text, and the contract. `below` is the directory of the files of other packages.
 pub(super) fn resolve(text: &WitText, below: &str) -> Result<Resolve, WitError> {
     let group = |files: &[&(String, String)]| {

@@ -5,10 +5,12 @@
 //! the exception: if the operator sets none, the manifest can raise the default, within a bound.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use agenthost_core::limits::{KeepBack, LimitsPatch};
+use agenthost_core::nearest::nearest;
 
 /// The embedded manifest. Unknown fields are ignored, so that newer plugins can be inspected.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -67,17 +69,29 @@ impl Manifest {
     ///
     /// Returns the reason if a limit is invalid, for the first such limit.
     pub fn suggested(&self) -> Result<LimitsPatch, String> {
-        let mut limits = LimitsPatch::default();
-        for (key, value) in &self.limits {
-            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            limits
-                .set(key, &text)
-                .map_err(|why| match LimitsPatch::KEYS.contains(&key.as_str()) {
-                    true => format!("`{key}`: {why}"),
-                    false => why.to_string(),
-                })?;
-        }
-        Ok(limits)
+        limits(&self.limits)
+    }
+
+    /// Parses what the manifest declares about a sub-agent; `None` if it does not declare the sub-agent.
+    ///
+    /// ```
+    /// use agenthost_plugin::Manifest;
+    /// use agenthost_plugin::manifest::SubAgentPlace;
+    ///
+    /// let manifest = r#"{"format": 1, "sub-agents": {"demo:compare": {"path": "../compare"}, "demo:far": {"paht": "."}}}"#;
+    /// let manifest: Manifest = serde_json::from_str(manifest)?;
+    /// let declared = manifest.sub_agent("demo:compare")?.ok_or("it declares one")?;
+    /// assert_eq!(declared.place, Some(SubAgentPlace::Path("../compare".into())));
+    /// assert_eq!(manifest.sub_agent("demo:other")?, None);
+    /// assert!(manifest.sub_agent("demo:far").is_err_and(|why| why.starts_with("unknown key `paht`")));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns the reason if the declaration is invalid.
+    pub fn sub_agent(&self, name: &str) -> Result<Option<DeclaredSubAgent>, String> {
+        self.sub_agents.get(name).map(DeclaredSubAgent::read).transpose()
     }
 
     /// Parses the part that the plugin keeps back from its sub-tasks; `None` if the author does not declare one.
@@ -111,7 +125,10 @@ impl Manifest {
                     let names: BTreeSet<String> = serde_json::from_value(value.clone())
                         .map_err(|_| "`for` is not a list of sub-agents; write for = [\"demo:compare\"]".to_owned())?;
                     if let Some(name) = names.iter().find(|name| !self.sub_agents.contains_key(*name)) {
-                        return Err(format!("`for`: the plugin declares no sub-agent `{name}`"));
+                        return Err(format!(
+                            "`for`: the plugin declares no sub-agent `{name}`; {}",
+                            self.declared()
+                        ));
                     }
                     keep_back.sub_agents = names;
                 }
@@ -119,6 +136,15 @@ impl Manifest {
             }
         }
         Ok(Some(keep_back))
+    }
+
+    /// Lists the declared sub-agents for a message.
+    fn declared(&self) -> String {
+        let names: Vec<_> = self.sub_agents.keys().map(|name| format!("`{name}`")).collect();
+        match names.is_empty() {
+            true => "it declares none".to_owned(),
+            false => format!("it declares {}", names.join(", ")),
+        }
     }
 
     /// Parses the embedded JSON.
@@ -131,5 +157,152 @@ impl Manifest {
                 Self::FORMAT
             )),
         }
+    }
+}
+
+/// A sub-agent as a manifest declares it: a path or a reference as text, or a table.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct DeclaredSubAgent {
+    /// The place of the plugin; `None` if only limits are declared.
+    pub place: Option<SubAgentPlace>,
+    /// The limits of each of its tasks.
+    pub limits: LimitsPatch,
+}
+
+/// The place of a sub-agent in a manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SubAgentPlace {
+    /// A crate's directory or a `.wasm` file, relative to the crate's directory.
+    Path(PathBuf),
+    /// A reference to a registry, not yet parsed.
+    Reference(String),
+}
+
+impl SubAgentPlace {
+    /// Returns the kind of place that a text can only be meant as: a reference does not begin like a path and does not
+    /// end in `.wasm`.
+    ///
+    /// ```
+    /// use agenthost_plugin::manifest::SubAgentPlace;
+    ///
+    /// assert_eq!(SubAgentPlace::of("../compare"), SubAgentPlace::Path("../compare".into()));
+    /// assert_eq!(SubAgentPlace::of("acme:compare@^1"), SubAgentPlace::Reference("acme:compare@^1".to_owned()));
+    /// ```
+    pub fn of(text: &str) -> Self {
+        let file = text.starts_with(['.', '/', '~']) || text.ends_with(".wasm");
+        match !file && text.contains([':', '@']) {
+            true => Self::Reference(text.to_owned()),
+            false => Self::Path(text.into()),
+        }
+    }
+}
+
+impl DeclaredSubAgent {
+    const KEYS: &[&str] = &["path", "limits"];
+
+    fn read(value: &serde_json::Value) -> Result<Self, String> {
+        use serde_json::Value;
+        let mut declared = Self::default();
+        let fields = match value {
+            Value::String(text) => {
+                declared.place = Some(SubAgentPlace::of(text));
+                return Ok(declared);
+            }
+            Value::Object(fields) => fields,
+            _ => return Err("neither a path nor a table".to_owned()),
+        };
+        for (key, value) in fields {
+            match (key.as_str(), value) {
+                ("path", Value::String(path)) => declared.place = Some(SubAgentPlace::Path(path.into())),
+                ("path", _) => return Err("`path` is not a text".to_owned()),
+                ("limits", Value::Object(table)) => {
+                    declared.limits = limits(table).map_err(|why| format!("`limits`: {why}"))?;
+                }
+                ("limits", _) => return Err("`limits` is not a table of limits".to_owned()),
+                _ => {
+                    let near = nearest(key, Self::KEYS.iter().copied());
+                    let near = near.map_or_else(String::new, |near| format!("; the nearest is `{near}`"));
+                    return Err(format!("unknown key `{key}`; it has `path` and `limits`{near}"));
+                }
+            }
+        }
+        Ok(declared)
+    }
+}
+
+/// Parses a table of limits in the manifest's syntax.
+fn limits(table: &serde_json::Map<String, serde_json::Value>) -> Result<LimitsPatch, String> {
+    let mut limits = LimitsPatch::default();
+    for (key, value) in table {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        limits
+            .set(key, &text)
+            .map_err(|why| match LimitsPatch::KEYS.contains(&key.as_str()) {
+                true => format!("`{key}`: {why}"),
+                false => why.to_string(),
+            })?;
+    }
+    Ok(limits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agenthost_core::limits::Cap;
+    use serde_json::json;
+
+    #[test]
+    fn a_declaration_is_a_path_a_reference_or_a_table_with_limits() {
+        let read = |value| DeclaredSubAgent::read(&value);
+        let path = Some(SubAgentPlace::Path("../sub".into()));
+        let plain = read(json!("../sub")).unwrap();
+        assert_eq!((&plain.place, plain.limits), (&path, LimitsPatch::default()));
+        for reference in ["demo:sub@1.0.0", "demo:sub"] {
+            let place = read(json!(reference)).unwrap().place;
+            assert_eq!(place, Some(SubAgentPlace::Reference(reference.to_owned())));
+        }
+        let table = read(json!({"path": "../sub", "limits": {"tokens": "20k", "calls": 3}})).unwrap();
+        assert_eq!(table.place, path);
+        assert_eq!(
+            (table.limits.tokens, table.limits.calls, table.limits.fuel),
+            (Some(Cap::At(20_000)), Some(Cap::At(3)), None)
+        );
+        assert_eq!(read(json!({"limits": {}})).unwrap().place, None);
+        for (wrong, problem) in [
+            (json!(7), "neither a path nor a table"),
+            (
+                json!({"paht": "x"}),
+                "unknown key `paht`; it has `path` and `limits`; the nearest is `path`",
+            ),
+            (
+                json!({"path": "x", "limit": {}}),
+                "unknown key `limit`; it has `path` and `limits`; the nearest is `limits`",
+            ),
+            (json!({"path": 1}), "`path` is not a text"),
+            (json!({"limits": 1}), "`limits` is not a table of limits"),
+            (json!({"limits": {"token": 1}}), "`limits`: unknown limit `token`"),
+            (json!({"limits": {"tokens": "lots"}}), "`limits`: `tokens`: "),
+        ] {
+            let error = read(wrong).unwrap_err();
+            assert!(error.starts_with(problem), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_back_is_for_declared_sub_agents() {
+        let declared = |sub_agents| Manifest {
+            keep_back: [("for".to_owned(), json!(["demo:compaer"]))].into_iter().collect(),
+            sub_agents,
+            ..Manifest::default()
+        };
+        let entry = |name: &str| (name.to_owned(), json!("../x"));
+        let some = declared([entry("demo:compare"), entry("demo:draft")].into());
+        assert_eq!(
+            some.keep_back().unwrap_err(),
+            "`for`: the plugin declares no sub-agent `demo:compaer`; it declares `demo:compare`, `demo:draft`"
+        );
+        let none = declared(BTreeMap::new()).keep_back().unwrap_err();
+        assert!(none.ends_with("; it declares none"), "{none}");
     }
 }

@@ -56,6 +56,7 @@ use super::offline::{input_tokens, tokens};
 use agenthost_core::llm::{
     Part, Provider, ProviderError, ProviderErrorKind, Quota, RateLimit, Reply, Request, Stop, Usage,
 };
+use agenthost_core::nearest::nearest;
 use agenthost_core::plain_file::{self, Links};
 
 /// The maximum size of a script.
@@ -173,8 +174,13 @@ impl Script {
             line: at.map(|at| text.get(..at).unwrap_or_default().matches('\n').count() + 1),
             problem: problem.to_owned(),
         };
-        let file: File =
-            toml::from_str(text).map_err(|error| fail(error.span().map(|span| span.start), error.message()))?;
+        let file: File = toml::from_str(text).map_err(|error| {
+            let start = error.span().map(|span| span.start);
+            fail(
+                start,
+                &explained(error.message(), start.and_then(|start| text.get(start..))),
+            )
+        })?;
         let rules = file.rule.into_iter().map(|rule| {
             let start = rule.span().start;
             Rule::try_from(rule.into_inner()).map_err(|message| fail(Some(start), &message))
@@ -354,6 +360,20 @@ struct MeterTable {
     limit: u64,
     remaining: u64,
     reset_ms: Option<u64>,
+}
+
+/// Adds to a message of the parser what a person needs: TOML has no null, and an unknown key may be a misspelled one.
+/// `rest` is the text from the place of the error.
+fn explained(message: &str, rest: Option<&str>) -> String {
+    if rest.is_some_and(|rest| rest.trim_start_matches(['=', ' ', '\t']).starts_with("nul")) {
+        return "TOML has no null: write a reply that contains one as `text`".to_owned();
+    }
+    let mut names = message.split('`').skip(1).step_by(2);
+    let unknown = names.next().filter(|_| message.starts_with("unknown field "));
+    match unknown.and_then(|unknown| nearest(unknown, names)) {
+        Some(near) => format!("{message}; the nearest is `{near}`"),
+        None => message.to_owned(),
+    }
 }
 
 impl TryFrom<QuotaTable> for Quota {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ReferenceError;
 use agenthost_plugin::Digest;
+use agenthost_plugin::manifest::SubAgentPlace;
 
 /// The maximum length of each half of a name, in bytes.
 const MAX_WORD: usize = 64;
@@ -416,8 +417,7 @@ impl Reference {
     /// assert!(!paths.into_iter().any(Reference::looks_like_one));
     /// ```
     pub fn looks_like_one(text: &str) -> bool {
-        let file = text.starts_with(['.', '/', '~']) || text.ends_with(".wasm");
-        !file && (text.contains(':') || text.contains('@'))
+        matches!(SubAgentPlace::of(text), SubAgentPlace::Reference(_))
     }
 }
 

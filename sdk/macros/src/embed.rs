@@ -58,7 +58,7 @@ fn manifest(path: &Path) -> Result<Value> {
             .ok()
             .filter(|value| !value.is_empty())
     };
-    let own = metadata(&text).with_context(|| format!("in {}", path.display()))?;
+    let own = metadata(&text).with_context(|| path.display().to_string())?;
     Ok(json!({
         "format": 1,
         "name": field("NAME"),

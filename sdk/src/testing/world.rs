@@ -58,7 +58,10 @@ struct Seen {
     shares: Vec<Share>,
     progress: Vec<Progress>,
     cancelled: Vec<String>,
-    running: usize,
+    /// The number of calls so far.
+    calls: usize,
+    /// The calls that have not ended, by their numbers.
+    running: BTreeMap<usize, String>,
     most_concurrent: usize,
 }
 
@@ -156,12 +159,15 @@ impl World {
             .filter_map(|(number, wait)| Some((wait.due?, *number)));
         let Some((due, number)) = due.min() else {
             let names: Vec<&str> = waits.open.values().map(|wait| wait.name.as_str()).collect();
-            let names = if names.is_empty() {
-                "something that is not of the host".to_owned()
-            } else {
-                names.join(", ")
+            let seen = self.seen.borrow();
+            // A sub-agent's script can wait for what this host does not know.
+            let scripts = seen.running.values().map(|name| format!("the script of `{name}`"));
+            let names = match (names.is_empty(), seen.running.is_empty()) {
+                (false, _) => names.join(", "),
+                (true, false) => scripts.collect::<Vec<_>>().join(", "),
+                (true, true) => "something that is not of the host".to_owned(),
             };
-            drop(waits);
+            drop((waits, seen));
             panic!("the task waits for what never comes: {names}");
         };
         let waker = waits.open.remove(&number).and_then(|wait| wait.waker);
@@ -383,30 +389,34 @@ impl Wake for Woken {
 /// A call that counts as canceled if it is dropped before it ends.
 struct Call {
     world: Rc<World>,
-    name: Option<String>,
+    number: usize,
+    ended: bool,
 }
 
 impl Call {
     fn begin(world: &Rc<World>, name: String) -> Call {
         let mut seen = world.seen.borrow_mut();
-        seen.running += 1;
-        seen.most_concurrent = seen.most_concurrent.max(seen.running);
+        seen.calls += 1;
+        let number = seen.calls;
+        seen.running.insert(number, name);
+        seen.most_concurrent = seen.most_concurrent.max(seen.running.len());
         Call {
             world: Rc::clone(world),
-            name: Some(name),
+            number,
+            ended: false,
         }
     }
 
     fn end(mut self) {
-        self.name = None;
+        self.ended = true;
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
         let mut seen = self.world.seen.borrow_mut();
-        seen.running -= 1;
-        seen.cancelled.extend(self.name.take());
+        let name = seen.running.remove(&self.number);
+        seen.cancelled.extend(name.filter(|_| !self.ended));
     }
 }
 

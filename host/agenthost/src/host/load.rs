@@ -2,7 +2,7 @@
 //!
 //! A plugin's import of another plugin's task names what it can start; this module resolves the name to bytes. The
 //! places, in order of precedence: the caller's (`--with`), `[sub-agents]` in the configuration, a path in the plugin's
-//! own manifest, a file `NAME.wasm` beside the plugin, where a build puts it, a reference in the manifest, and the
+//! own manifest, a file `NAME.wasm` beside a plugin that is a file itself, a reference in the manifest, and the
 //! project's lock file. Before anything runs, the types are compared, and plugins that start each other in a circle are
 //! refused.
 //!
@@ -12,16 +12,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
 use super::ceiling::Ceiling;
 use super::{Host, LoadOptions, LoadedPlugin, Plugin, PluginSource, SubAgent};
 use crate::error::LoadError;
 use agenthost_config::{DirGrant, trust};
 use agenthost_core::error::{Error, Result};
-use agenthost_core::limits::{Limits, LimitsPatch};
+use agenthost_core::limits::Limits;
 #[cfg(feature = "build")]
 use agenthost_plugin::build::BuildRules;
+use agenthost_plugin::manifest::SubAgentPlace;
 use agenthost_plugin::types::shape;
 use agenthost_plugin::{Plugin as PluginInfo, PluginId, SubAgentImport};
 #[cfg(feature = "registry")]
@@ -447,14 +446,13 @@ impl<'a> Loader<'a> {
         origin: Origin<'_>,
     ) -> Result<(PluginSource, Limits, NamedBy)> {
         let name = &import.plugin.name;
-        let declared = plugin
-            .manifest
-            .as_ref()
-            .and_then(|manifest| manifest.sub_agents.get(name));
-        let declared = declared.map(|value| Declared::read(name, value)).transpose()?;
-        let limits = declared
-            .as_ref()
-            .map_or_else(Limits::none, |declared| declared.limits.clone());
+        let wrong = |problem| LoadError::Declaration {
+            name: name.clone(),
+            problem,
+        };
+        let declared = plugin.manifest.as_ref().map(|manifest| manifest.sub_agent(name));
+        let declared = declared.transpose().map_err(wrong)?.flatten().unwrap_or_default();
+        let limits = Limits::none().overridden_by(&declared.limits);
         if let Some(place) = self.with.get(name) {
             self.given.insert(name.clone());
             return Ok((place.clone(), limits, NamedBy::Caller));
@@ -466,19 +464,15 @@ impl<'a> Loader<'a> {
             };
             return Ok((PluginSource::configured(name, configured)?, limits, by));
         }
-        if let (Some(home), Some(path)) = (
-            origin.home,
-            declared.as_ref().and_then(|declared| declared.path.as_ref()),
-        ) {
+        if let (Some(home), Some(SubAgentPlace::Path(path))) = (origin.home, &declared.place) {
             return Ok((home.join(path).into(), limits, NamedBy::Caller));
         }
-        let short = name.split_once(':').map_or(name.as_str(), |(_, name)| name);
-        let beside = origin.file.map(|file| file.with_file_name(format!("{short}.wasm")));
-        if let Some(beside) = beside.filter(|beside| beside.is_file() && Some(beside.as_path()) != origin.file) {
+        if let Some(beside) = beside(name, origin) {
             return Ok((beside.into(), limits, NamedBy::Caller));
         }
         #[cfg(feature = "registry")]
-        if let Some(reference) = declared.and_then(|declared| declared.reference) {
+        if let Some(SubAgentPlace::Reference(text)) = &declared.place {
+            let reference: Reference = text.parse().map_err(|error: ReferenceError| wrong(error.to_string()))?;
             return Ok((reference.into(), limits, NamedBy::Caller));
         }
         #[cfg(feature = "registry")]
@@ -502,55 +496,13 @@ impl<'a> Loader<'a> {
     }
 }
 
-/// A declaration in a manifest: a path or reference as text, or a table.
-struct Declared {
-    path: Option<PathBuf>,
-    #[cfg(feature = "registry")]
-    reference: Option<Reference>,
-    limits: Limits,
-}
-
-impl Declared {
-    fn read(name: &str, value: &Value) -> Result<Self> {
-        let wrong = |problem: &str| LoadError::Declaration {
-            name: name.to_owned(),
-            problem: problem.to_owned(),
-        };
-        let mut declared = Self {
-            path: None,
-            #[cfg(feature = "registry")]
-            reference: None,
-            limits: Limits::none(),
-        };
-        let fields = match value {
-            #[cfg(feature = "registry")]
-            Value::String(text) if Reference::looks_like_one(text) => {
-                declared.reference = Some(
-                    text.parse()
-                        .map_err(|error: ReferenceError| wrong(&error.to_string()))?,
-                );
-                return Ok(declared);
-            }
-            Value::String(text) => {
-                declared.path = Some(text.into());
-                return Ok(declared);
-            }
-            Value::Object(fields) => fields,
-            _ => return Err(wrong("neither a path nor a table").into()),
-        };
-        for (key, value) in fields {
-            match (key.as_str(), value) {
-                ("path", Value::String(path)) => declared.path = Some(path.into()),
-                ("limits", limits) => {
-                    let patch: LimitsPatch =
-                        serde_json::from_value(limits.clone()).map_err(|error| wrong(&format!("limits: {error}")))?;
-                    declared.limits = Limits::none().overridden_by(&patch);
-                }
-                _ => return Err(wrong(&format!("unknown or wrong key `{key}`")).into()),
-            }
-        }
-        Ok(declared)
-    }
+/// Returns the file of the plugin `name` that is beside the component. A directory of components belongs together. The
+/// target directory of a crate does not: it keeps the components of earlier builds, which nothing updates.
+fn beside(name: &str, origin: Origin<'_>) -> Option<PathBuf> {
+    let file = origin.file.filter(|_| origin.home.is_none())?;
+    let short = name.split_once(':').map_or(name, |(_, name)| name);
+    let beside = file.with_file_name(format!("{short}.wasm"));
+    (beside.is_file() && beside != file).then_some(beside)
 }
 
 /// Checks that `found` is what `import` was built against: the same plugin, a compatible version, equal types.
@@ -611,39 +563,29 @@ fn compatible(wanted: Option<&str>, given: Option<&str>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
-    fn a_declaration_is_a_path_a_reference_or_a_table_with_limits() {
-        let read = |value| Declared::read("demo:sub", &value);
-        let path = read(json!("../sub")).unwrap();
-        assert_eq!((path.path, path.limits), (Some("../sub".into()), Limits::none()));
-        #[cfg(feature = "registry")]
-        assert_eq!(
-            read(json!("demo:sub@1.0.0"))
-                .unwrap()
-                .reference
-                .map(|reference| reference.to_string())
-                .as_deref(),
-            Some("demo:sub@1.0.0")
-        );
-        let table = read(json!({"path": "../sub", "limits": {"tokens": "20k", "calls": 3}})).unwrap();
-        assert_eq!(
-            (table.limits.tokens, table.limits.calls, table.limits.fuel),
-            (Some(20_000), Some(3), None)
-        );
-        for wrong in [
-            json!(7),
-            json!({"paths": "x"}),
-            json!({"limits": {"token": 1}}),
-            json!({"path": 1}),
-        ] {
-            let error = read(wrong).err().expect("a wrong declaration");
-            assert!(
-                error.to_string().starts_with("the manifest's sub-agent demo:sub: "),
-                "{error}"
-            );
-        }
+    fn the_file_beside_counts_only_for_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (top, sub) = (dir.path().join("top.wasm"), dir.path().join("sub.wasm"));
+        std::fs::write(&sub, "").unwrap();
+        let of_file = Origin {
+            file: Some(&top),
+            ..Origin::default()
+        };
+        assert_eq!(beside("demo:sub", of_file).as_ref(), Some(&sub));
+        assert_eq!(beside("demo:other", of_file), None);
+        // An earlier build left it in the target directory of the crate.
+        let of_crate = Origin {
+            home: Some(dir.path()),
+            ..of_file
+        };
+        assert_eq!(beside("demo:sub", of_crate), None);
+        let itself = Origin {
+            file: Some(&sub),
+            ..Origin::default()
+        };
+        assert_eq!(beside("demo:sub", itself), None);
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub(super) enum CrateNeed {
     Network,
     Files,
     Threads,
+    /// Functions of JavaScript.
+    JavaScript,
 }
 
 /// Crates that have the need however they are used.
@@ -66,6 +68,15 @@ const NETWORK: &[&str] = &[
 const FILES: &[&str] = &[
     "cap-std", "fs-err", "fs2", "fs_extra", "glob", "ignore", "memmap2", "notify", "rusqlite", "sled", "tempfile",
     "walkdir",
+];
+const JAVASCRIPT: &[&str] = &[
+    "gloo-net",
+    "js-sys",
+    "reqwest",
+    "wasm-bindgen",
+    "wasm-bindgen-futures",
+    "wasm-streams",
+    "web-sys",
 ];
 const THREADS: &[&str] = &["crossbeam-utils", "rayon-core", "scoped_threadpool", "threadpool"];
 
@@ -205,6 +216,7 @@ fn brings(node: &Node, need: CrateNeed) -> bool {
         CrateNeed::Network => NETWORK,
         CrateNeed::Files => FILES,
         CrateNeed::Threads => THREADS,
+        CrateNeed::JavaScript => JAVASCRIPT,
     };
     list.contains(&node.name.as_str())
         || FEATURES.iter().any(|(name, feature, brings)| {
@@ -264,6 +276,26 @@ mod tests {
             "hyper 1.2.3 (sample -> reqwest -> hyper)"
         );
         assert_eq!(graph.way_to_name("curl"), None, "it runs while building");
+    }
+
+    #[test]
+    fn a_crate_for_browsers_is_found() {
+        let graph = graph(&[
+            ("sample", &[], &["client", "clock"]),
+            ("client", &[], &["reqwest"]),
+            ("reqwest", &[], &["js-sys", "wasm-bindgen"]),
+            ("clock", &[], &["js-sys"]),
+            ("js-sys", &[], &["wasm-bindgen"]),
+            ("wasm-bindgen", &[], &[]),
+        ]);
+        let found = graph.with(CrateNeed::JavaScript);
+        assert_eq!(
+            found,
+            [
+                "js-sys 1.2.3 (sample -> clock -> js-sys)",
+                "reqwest 1.2.3 (sample -> client -> reqwest)"
+            ]
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Errors of a build.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::compile_target::TARGET;
 use super::summary::summary;
@@ -51,7 +51,7 @@ pub enum BuildError {
         output: String,
     },
     /// The suggested limits in `Cargo.toml` are invalid.
-    #[error("{dir}: [package.metadata.agenthost.limits] in Cargo.toml: {problem}")]
+    #[error("{}: [package.metadata.agenthost.limits]: {problem}", manifest(dir))]
     Limits {
         /// The directory of the crate.
         dir: PathBuf,
@@ -59,18 +59,47 @@ pub enum BuildError {
         problem: String,
     },
     /// The part that is kept back from sub-tasks, in `Cargo.toml`, is invalid.
-    #[error("{dir}: [package.metadata.agenthost.keep-back] in Cargo.toml: {problem}")]
+    #[error("{}: [package.metadata.agenthost.keep-back]: {problem}", manifest(dir))]
     KeepBack {
         /// The directory of the crate.
         dir: PathBuf,
         /// The problem.
         problem: String,
     },
-    /// The models in `Cargo.toml` are not a list of names.
-    #[error("{manifest}: `models` under [package.metadata.agenthost] is not a list of model names")]
-    Models {
-        /// The `Cargo.toml` of the crate.
-        manifest: PathBuf,
+    /// The table of the host in `Cargo.toml` is invalid.
+    #[error("{}: [package.metadata.agenthost]: {problem}", manifest(dir))]
+    ManifestTable {
+        /// The directory of the crate.
+        dir: PathBuf,
+        /// The problem.
+        problem: String,
+        /// The advice for the author, as a sentence.
+        advice: &'static str,
+    },
+    /// A sub-agent is declared in an invalid way in `Cargo.toml`.
+    #[error("{}: [package.metadata.agenthost.sub-agents]: `{name}`: {problem}", manifest(dir))]
+    SubAgentEntry {
+        /// The directory of the crate.
+        dir: PathBuf,
+        /// The sub-agent.
+        name: String,
+        /// The problem.
+        problem: String,
+    },
+    /// The plugin at a sub-agent's place is another one.
+    #[error(
+        "{}: [package.metadata.agenthost.sub-agents]: `{name}` is at {path}, which is `{found}`",
+        manifest(dir)
+    )]
+    OtherSubAgent {
+        /// The directory of the crate.
+        dir: PathBuf,
+        /// The sub-agent, as `namespace:name`.
+        name: String,
+        /// Its place in the manifest.
+        path: PathBuf,
+        /// The plugin at that place, as `namespace:name`.
+        found: String,
     },
     /// The crate is a sub-agent of itself, directly or through others.
     #[error("{dir}: it is a sub-agent of itself")]
@@ -186,7 +215,7 @@ pub enum BuildError {
         /// The report of the compiler.
         output: String,
         /// The advice for the author, as a sentence.
-        advice: &'static str,
+        advice: String,
     },
     /// The macro of the SDK reports an error.
     #[error("{dir}: {problem}")]
@@ -297,6 +326,11 @@ const CDYLIB: &str =
 const LEAVE_OUT: &str = "A plugin has no sockets, no threads and no C library: leave the crate out, or turn off the feature that \
                          brings it, often with `default-features = false`.";
 
+/// Returns the manifest of the crate in `dir`, for a message.
+fn manifest(dir: &Path) -> String {
+    dir.join("Cargo.toml").display().to_string()
+}
+
 /// Returns a hint for installing the target.
 fn install() -> String {
     format!("Run `rustup target add {TARGET}`, or install the {TARGET} standard library of your Rust.")
@@ -366,7 +400,13 @@ impl Classify for BuildError {
             Self::KeepBack { .. } => {
                 "Write a share of the limits, and the sub-agents that may use it too: share = \"25%\", for = [\"demo:compare\"]."
             }
-            Self::Models { .. } => "Write the names that the plugin asks for, such as models = [\"fast\"].",
+            Self::ManifestTable { advice, .. } => advice,
+            Self::SubAgentEntry { .. } => {
+                "Write the path of a crate or of a .wasm file, and perhaps limits: { path = \"../crate\", limits = { tokens = \"20k\" } }."
+            }
+            Self::OtherSubAgent { name, found, .. } => {
+                return Some(format!("Write the path of {name} there, or the name `{found}`."));
+            }
             Self::Circle { .. } => {
                 "Break the circle in [package.metadata.agenthost.sub-agents]: of two plugins, one starts the other."
             }

@@ -10,6 +10,7 @@ use std::path::Path;
 use super::cargo::{Diagnostic, Said};
 use super::crates::Graph;
 use super::package::Package;
+use super::sections::SDK;
 use super::tools::Tools;
 use super::{BuildError, CargoFailure};
 
@@ -37,6 +38,34 @@ pub(super) fn failed(tools: &Tools, dir: &Path, package: &Package, said: &Said) 
     if of_the_macro && first.code.is_none() {
         return about_the_wit(dir, first);
     }
+    let advice = advice(dir, first, of_the_macro, &errors);
+    let rendered: Vec<_> = errors.iter().map(|error| error.rendered).collect();
+    BuildError::Compile {
+        dir: dir.to_owned(),
+        problems: problems(&errors),
+        output: rendered.join("\n\n"),
+        advice,
+    }
+}
+
+/// Returns the advice for the author.
+fn advice(dir: &Path, first: &Diagnostic<'_>, of_the_macro: bool, errors: &[Diagnostic<'_>]) -> String {
+    let texts = || errors.iter().map(|error| (error.code.unwrap_or_default(), error.text));
+    // Without the edition or the SDK, all other errors follow from that.
+    if texts().any(|(code, _)| code == "E0670") {
+        return "Write `edition = \"2024\"` under [package] in Cargo.toml.".into();
+    }
+    if texts().any(|(code, text)| ["E0432", "E0433"].contains(&code) && text.contains("`agenthost_sdk`")) {
+        return dependency(dir);
+    }
+    let known = texts().find_map(|(code, text)| {
+        shadowed(code, text)
+            .or_else(|| underived(code, text))
+            .or_else(|| keyword(text))
+    });
+    if let Some(advice) = known {
+        return advice;
+    }
     // The code that the macro generates calls `run`, so a missing `run` is first reported there.
     let advice = match (of_the_macro, first.code) {
         (true, Some("E0425")) if first.text.contains("`run`") => {
@@ -45,13 +74,70 @@ pub(super) fn failed(tools: &Tools, dir: &Path, package: &Package, said: &Said) 
         (true, Some(_)) => "The function `run` must have the parameter and the result of `run` in wit/.",
         _ => FIX,
     };
-    let rendered: Vec<_> = errors.iter().map(|error| error.rendered).collect();
-    BuildError::Compile {
-        dir: dir.to_owned(),
-        problems: problems(&errors),
-        output: rendered.join("\n\n"),
-        advice,
+    advice.into()
+}
+
+/// Returns the advice for a crate that does not depend on the SDK: the line that `agenthost new` writes.
+fn dependency(dir: &Path) -> String {
+    let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+    let mut up = String::new();
+    for above in dir.ancestors() {
+        if above.join(VENDORED).join("Cargo.toml").is_file() {
+            return format!("Write `{SDK} = {{ path = \"{up}{VENDORED}\" }}` under [dependencies] in Cargo.toml.");
+        }
+        up += "../";
     }
+    format!(
+        "Write `{SDK} = {{ path = \"{VENDORED}\" }}` under [dependencies] in Cargo.toml, with the directory {VENDORED} of a \
+         project that `agenthost new` makes."
+    )
+}
+
+/// The copy of the SDK in a project that `agenthost new` makes.
+const VENDORED: &str = "vendor/agenthost-sdk";
+
+/// The types of the SDK's prelude, which a type of the WIT can hide.
+const PRELUDE: &[&str] = &["Cache", "Effort", "Limit", "Prompt"];
+
+/// Returns the advice if the code means a type of the SDK and gets one of the WIT.
+fn shadowed(code: &str, text: &str) -> Option<String> {
+    let mut quoted = text.split('`').skip(1).step_by(2);
+    let name = quoted.find_map(|path| path.split_once("::task::").map(|(_, name)| name))?;
+    (code == "E0599" && PRELUDE.contains(&name)).then(|| {
+        format!(
+            "The type `{}` in wit/ hides `{name}` of the SDK: give it another name, or write `agenthost_sdk::{name}` in the code.",
+            name.to_ascii_lowercase()
+        )
+    })
+}
+
+/// Returns the advice for a type without the traits that a model's reply needs.
+fn underived(code: &str, text: &str) -> Option<String> {
+    let bound = text
+        .strip_prefix("the trait bound `")?
+        .strip_suffix("` is not satisfied")?;
+    let (name, wanted) = bound.split_once(": ")?;
+    let wanted = wanted.split(['<', ' ']).next()?.rsplit("::").next()?;
+    let derived = ["JsonSchema", "Deserialize", "DeserializeOwned"].contains(&wanted);
+    (code == "E0277" && derived).then(|| {
+        format!("Write `#[derive(Deserialize, JsonSchema)]` above `{name}`; both are in `agenthost_sdk::prelude`.")
+    })
+}
+
+/// Returns the advice for a name of WIT that is a keyword of Rust.
+fn keyword(text: &str) -> Option<String> {
+    let words = text.split('`').skip(1).step_by(2);
+    let word = match text {
+        "postfix match is experimental" => "match",
+        _ if text.starts_with("expected identifier, found ") && text.contains("keyword") => words.last()?,
+        _ if text.contains("no field ") || text.contains("no variant ") => {
+            words.into_iter().find_map(|word| word.strip_prefix("r#"))?
+        }
+        _ => return None,
+    };
+    Some(format!(
+        "A name of WIT that is a keyword of Rust ends in an underscore there: `{word}_`."
+    ))
 }
 
 /// The first errors, one a line, in the compiler's short form: `src/lib.rs:1:21: error[E0308]: mismatched types`.
@@ -142,5 +228,80 @@ fn without_diagnostics(tools: &Tools, dir: &Path, package: &Package, said: &Said
         dir: dir.to_owned(),
         output: words,
         cause,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_that_hides_one_of_the_sdk_is_named() {
+        let text =
+            "no function or associated item named `new` found for struct `haiku::task::Prompt` in the current scope";
+        let advice = shadowed("E0599", text).unwrap();
+        assert!(
+            advice.starts_with("The type `prompt` in wit/ hides `Prompt` of the SDK: "),
+            "{advice}"
+        );
+        assert_eq!(shadowed("E0599", &text.replace("Prompt", "Poem")), None);
+        assert_eq!(shadowed("E0599", &text.replace("::task", "")), None);
+        assert_eq!(shadowed("E0308", text), None);
+    }
+
+    #[test]
+    fn a_reply_of_a_type_without_derives_is_explained() {
+        for bound in [
+            "Bare: JsonSchema",
+            "Bare: serde::de::DeserializeOwned",
+            "Bare: agenthost_sdk::prelude::Deserialize<'de>",
+        ] {
+            let advice = underived("E0277", &format!("the trait bound `{bound}` is not satisfied")).unwrap();
+            assert!(
+                advice.starts_with("Write `#[derive(Deserialize, JsonSchema)]` above `Bare`"),
+                "{advice}"
+            );
+        }
+        assert_eq!(
+            underived("E0277", "the trait bound `Bare: Clone` is not satisfied"),
+            None
+        );
+        assert_eq!(underived("E0277", "`?` couldn't convert the error"), None);
+    }
+
+    #[test]
+    fn a_keyword_of_rust_is_explained() {
+        for text in [
+            "postfix match is experimental",
+            "no field `r#match` on type `Matter`",
+            "struct `Opinion` has no field named `r#match`",
+            "expected identifier, found keyword `match`",
+        ] {
+            assert!(
+                keyword(text).is_some_and(|advice| advice.ends_with("`match_`.")),
+                "{text}"
+            );
+        }
+        assert_eq!(keyword("no field `mach` on type `Matter`"), None);
+        assert_eq!(keyword("mismatched types"), None);
+    }
+
+    #[test]
+    fn the_dependency_on_the_sdk_is_given_as_the_nearest_copy() {
+        let dir = tempfile::tempdir().unwrap();
+        let expert = dir.path().join("team/expert");
+        std::fs::create_dir_all(&expert).unwrap();
+        assert!(dependency(&expert).contains("`agenthost new`"));
+        let copy = dir.path().join("team").join(VENDORED);
+        std::fs::create_dir_all(&copy).unwrap();
+        std::fs::write(copy.join("Cargo.toml"), "").unwrap();
+        for (dir, up) in [(expert, "../"), (dir.path().join("team"), "")] {
+            assert_eq!(
+                dependency(&dir),
+                format!(
+                    "Write `agenthost-sdk = {{ path = \"{up}vendor/agenthost-sdk\" }}` under [dependencies] in Cargo.toml."
+                )
+            );
+        }
     }
 }

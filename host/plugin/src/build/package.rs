@@ -9,6 +9,7 @@ use super::BuildError;
 use super::cargo::run;
 use super::tools::Tools;
 use crate::manifest::Manifest;
+use agenthost_core::nearest::nearest;
 
 /// The maximum number of workspace members in the hint.
 const MEMBERS: usize = 5;
@@ -50,6 +51,7 @@ pub(super) fn package(tools: &Tools, dir: &Path, target: Option<&Path>) -> Resul
     };
     let text = |name: &str| found.get(name).and_then(Value::as_str).map(str::to_owned);
     let own = found.pointer("/metadata/agenthost");
+    check_table(dir, own)?;
     let table = |name: &str| {
         own.and_then(|own| own.get(name))
             .and_then(Value::as_object)
@@ -77,16 +79,58 @@ pub(super) fn package(tools: &Tools, dir: &Path, target: Option<&Path>) -> Resul
     })
 }
 
+/// The keys of `[package.metadata.agenthost]` with tables, and the one without.
+const TABLES: &[&str] = &["keep-back", "limits", "sub-agents"];
+const MODELS: &str = "models";
+
+/// Checks the keys of `[package.metadata.agenthost]` and the kinds of their values. The macro of the SDK does so, too,
+/// but not every plugin uses it.
+fn check_table(dir: &Path, own: Option<&Value>) -> Result<(), BuildError> {
+    let wrong = |problem| BuildError::ManifestTable {
+        dir: dir.to_owned(),
+        problem,
+        advice: "It has the keys `keep-back`, `limits`, `models` and `sub-agents`.",
+    };
+    let own = match own {
+        None => return Ok(()),
+        Some(own) => own.as_object().ok_or_else(|| wrong("it is not a table".to_owned()))?,
+    };
+    for (key, value) in own {
+        let key = key.as_str();
+        if TABLES.contains(&key) && !value.is_object() {
+            return Err(wrong(format!("`{key}` is not a table")));
+        }
+        if !TABLES.contains(&key) && key != MODELS {
+            let near = nearest(key, TABLES.iter().copied().chain([MODELS]));
+            let near = near.map_or_else(String::new, |near| format!("; the nearest is `{near}`"));
+            return Err(wrong(format!("unknown key `{key}`{near}")));
+        }
+    }
+    Ok(())
+}
+
 /// Reads `models = ["fast"]` under `[package.metadata.agenthost]`.
 fn models(dir: &Path, own: Option<&Value>) -> Result<Option<BTreeSet<String>>, BuildError> {
-    let Some(models) = own.and_then(|own| own.get("models")) else {
+    let Some(models) = own.and_then(|own| own.get(MODELS)) else {
         return Ok(None);
     };
-    serde_json::from_value(models.clone())
-        .map(Some)
-        .map_err(|_| BuildError::Models {
-            manifest: dir.join("Cargo.toml"),
-        })
+    let wrong = |problem| BuildError::ManifestTable {
+        dir: dir.to_owned(),
+        problem,
+        advice: "Write the names that the plugin asks for, of a-z, 0-9 and -, such as models = [\"fast\"].",
+    };
+    let names: BTreeSet<String> = serde_json::from_value(models.clone())
+        .map_err(|_| wrong("`models` is not a list of model names".to_owned()))?;
+    match names.iter().find(|name| !is_model_name(name)) {
+        Some(name) => Err(wrong(format!("`models`: `{name}` is not a model name"))),
+        None => Ok(Some(names)),
+    }
+}
+
+/// Returns whether a configuration can have the model name.
+fn is_model_name(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    (1..=64).contains(&name.len()) && name.chars().all(allowed)
 }
 
 /// Creates the error for the directory of a workspace, whose plugins are in subdirectories.
@@ -100,5 +144,46 @@ fn workspace(dir: &Path, metadata: &Value) -> BuildError {
     BuildError::Workspace {
         dir: dir.to_owned(),
         members: members.take(MEMBERS).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn models_are_names_that_a_configuration_can_have() {
+        let read = |value: Value| models(Path::new("x"), Some(&json!({"models": value})));
+        let names = read(json!(["fast", "big-2"])).unwrap().unwrap();
+        assert_eq!(names.len(), 2);
+        assert!(read(json!([])).unwrap().unwrap().is_empty());
+        assert!(models(Path::new("x"), None).unwrap().is_none());
+        for (wrong, problem) in [
+            (json!("fast"), "`models` is not a list of model names"),
+            (json!(["fast", "Fast!"]), "`models`: `Fast!` is not a model name"),
+            (json!([""]), "`models`: `` is not a model name"),
+        ] {
+            let error = read(wrong).unwrap_err().to_string();
+            assert_eq!(error, format!("x/Cargo.toml: [package.metadata.agenthost]: {problem}"));
+        }
+    }
+    #[test]
+    fn keys_of_the_table_are_known() {
+        let check = |own: Value| check_table(Path::new("x"), Some(&own)).map_err(|error| error.to_string());
+        assert_eq!(
+            check(json!({"limits": {}, "keep-back": {}, "models": [], "sub-agents": {}})),
+            Ok(())
+        );
+        assert!(check_table(Path::new("x"), None).is_ok());
+        for (wrong, problem) in [
+            (json!(3), "it is not a table"),
+            (json!({"limits": 3}), "`limits` is not a table"),
+            (json!({"limit": {}}), "unknown key `limit`; the nearest is `limits`"),
+            (json!({"colour": {}}), "unknown key `colour`"),
+        ] {
+            let expected = format!("x/Cargo.toml: [package.metadata.agenthost]: {problem}");
+            assert_eq!(check(wrong), Err(expected));
+        }
     }
 }

@@ -4,23 +4,44 @@
 //! and a contract of another version. The macro decides which world is the plugin's. A crate without .wit files
 //! directly in `wit/` has its WIT elsewhere, or none.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
 use wit_parser::{PackageName, Resolve, Type, TypeDefKind, TypeId};
 
 use super::super::contract;
-use super::super::embedded::{self, WitCause, WitText};
+use super::super::embedded::{self, WitCause, WitText, declared_package as package};
 use super::BuildError;
 
-/// Checks the WIT of the crate in `dir`.
+/// Checks the WIT of the crate in `dir`, also against its code.
 pub(super) fn check(dir: &Path) -> Result<(), BuildError> {
+    let Some((resolve, text)) = resolved(dir)? else {
+        return Ok(());
+    };
+    let code = fs::read_to_string(dir.join("src/lib.rs")).unwrap_or_default();
+    match mismatch(&resolve, &text, &code) {
+        None => Ok(()),
+        Some((problem, advice)) => Err(BuildError::Wit {
+            dir: dir.join("wit").display().to_string(),
+            problem,
+            advice,
+        }),
+    }
+}
+
+/// Checks the WIT of the crate in `dir`, whose text is copied to another crate.
+pub(super) fn check_text(dir: &Path) -> Result<(), BuildError> {
+    resolved(dir).map(|_| ())
+}
+
+/// Resolves the WIT of the crate in `dir`. `None` if it has no .wit files directly in `wit/`.
+fn resolved(dir: &Path) -> Result<Option<(Resolve, WitText)>, BuildError> {
     let wit = dir.join("wit");
     let shown = wit.display().to_string();
     let files = texts(&wit, &shown)?;
     if files.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let below = format!("{shown}/deps");
     let mut deps = texts(&wit.join("deps"), &below)?;
@@ -41,21 +62,13 @@ pub(super) fn check(dir: &Path) -> Result<(), BuildError> {
     deps.retain(|(_, text)| copied_contract(text).is_none());
     let text = WitText { format: 1, files, deps };
     match embedded::resolve(&text, &below) {
-        Ok(resolve) => match mismatch(
-            &resolve,
-            &text,
-            &fs::read_to_string(dir.join("src/lib.rs")).unwrap_or_default(),
-        ) {
-            None => Ok(()),
-            Some((problem, advice)) => Err(BuildError::Wit {
-                dir: shown,
-                problem,
-                advice,
-            }),
-        },
+        Ok(resolve) => Ok(Some((resolve, text))),
         Err(error) => Err(BuildError::Wit {
             dir: shown,
-            advice: misnamed(&error.text, &text).unwrap_or_else(|| advice(&error.cause, &text)),
+            advice: misnamed(&error.text, &text)
+                .or_else(|| keyword(&error.text))
+                .or_else(|| twice(&error.text, &text))
+                .unwrap_or_else(|| advice(&error.cause, &text)),
             problem: error.text,
         }),
     }
@@ -82,6 +95,34 @@ fn advice(cause: &WitCause, text: &WitText) -> String {
         },
         WitCause::Other => format!("{PLACE}."),
     }
+}
+
+/// Returns the advice for a word of WIT that is used as a name.
+fn keyword(problem: &str) -> Option<String> {
+    let (_, rest) = problem.lines().next()?.split_once(", found keyword `")?;
+    let word = rest.split('`').next()?;
+    let is_name = problem.starts_with("expected an identifier");
+    is_name.then(|| format!("`{word}` is a word of WIT: as a name, write `%{word}`. In Rust, it has Rust's own form."))
+}
+
+/// Returns the advice for a package that is in two directories of `wit/deps`, of which one has another name.
+fn twice(problem: &str, text: &WitText) -> Option<String> {
+    problem
+        .contains("is defined in two different locations")
+        .then_some(())?;
+    let mut places: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (file, text) in &text.deps {
+        let (dir, _) = file.rsplit_once('/')?;
+        places.entry(package(text)?).or_default().insert(dir);
+    }
+    let (package, dirs) = places.into_iter().find(|(_, dirs)| dirs.len() > 1)?;
+    let name = package.split('@').next()?;
+    let short = name.rsplit(':').next()?;
+    let (own, others): (Vec<&str>, Vec<&str>) = dirs.into_iter().partition(|dir| dir.rsplit('/').next() == Some(short));
+    let (own, other) = (own.first()?, others.first()?);
+    Some(format!(
+        "Delete {other}: {own} has the same plugin, under its own name."
+    ))
 }
 
 /// Returns the advice for a name with upper case or underscores, which the parser reports by its first wrong character.
@@ -273,13 +314,6 @@ fn other_version(missing: &PackageName, deps: &[(String, String)]) -> Option<Str
     })
 }
 
-/// The package that `text` declares, as in `demo:competitor@0.1.0`.
-fn package(text: &str) -> Option<&str> {
-    let line = text.lines().find(|line| line.trim_start().starts_with("package "))?;
-    let name = line.trim_start().trim_start_matches("package ");
-    name.split(';').next().map(str::trim)
-}
-
 /// The version of the contract in `text`; `None` if `text` is not the contract.
 fn copied_contract(text: &str) -> Option<&str> {
     package(text)?.strip_prefix(contract::PACKAGE)?.strip_prefix('@')
@@ -412,6 +446,30 @@ mod tests {
     }
 
     #[test]
+    fn a_package_in_two_directories_is_named_with_the_one_to_delete() {
+        let dir = tempfile::tempdir().unwrap();
+        let wit = dir.path().join("wit");
+        for place in ["deps/sub", "deps/other"] {
+            fs::create_dir_all(wit.join(place)).unwrap();
+            let text = "package demo:sub@0.1.0;\ninterface task {\n  run: async func(input: u8) -> u8;\n}\n";
+            fs::write(wit.join(place).join("world.wit"), text).unwrap();
+        }
+        let world = "package demo:x@0.1.0;\n\nworld x {\n  import demo:sub/task@0.1.0;\n}\n";
+        fs::write(wit.join("world.wit"), world).unwrap();
+        let Err(BuildError::Wit { advice, .. }) = check(dir.path()) else {
+            panic!("the package is there twice");
+        };
+        let deps = wit.join("deps");
+        assert_eq!(
+            advice,
+            format!(
+                "Delete {0}/other: {0}/sub has the same plugin, under its own name.",
+                deps.display()
+            )
+        );
+    }
+
+    #[test]
     fn each_mistake_has_its_advice() {
         let task = |body: &str| format!("package demo:x@0.1.0;\n\ninterface task {{\n  {body}\n}}\n");
         let import = |name: &str| format!("package demo:x@0.1.0;\n\nworld x {{\n  import {name};\n}}\n");
@@ -428,6 +486,8 @@ mod tests {
                 task("record leaf { max_items: u8 }"),
                 "Names in WIT are lowercase words with dashes between them: write `max-items`.",
             ),
+            (task("record leaf { type: string }"), "as a name, write `%type`."),
+            (task("enum record { a }"), "as a name, write `%record`."),
             (task("record BigLeaf { a: u8 }"), "write `big-leaf`."),
             (task("enum leaf { darkGreen }"), "write `dark-green`."),
             (task("run: async func(theInput: u8) -> u8;"), "write `the-input`."),

@@ -246,6 +246,11 @@ fn what_makes_no_sense_is_named_by_file_and_line() {
             "[[rule]]\ntext = 'a'\nquota = { calls = { limit = 5, remaining = 5 } }",
             "test.toml:3: unknown field `calls`",
         ),
+        (
+            "[[rule]]\ntext = 'a'\njson = { title = null }",
+            "test.toml:3: TOML has no null: write a reply that contains one as `text`",
+        ),
+        ("[[rule]]\njson = null", "test.toml:2: TOML has no null"),
         ("[[rule]]\ntext = 'a'\ntimes = -1", "test.toml:3: "),
         ("[[rule]]\ntext = 'a", "test.toml:2: "),
     ] {
@@ -276,4 +281,20 @@ fn a_script_is_read_from_a_file() {
         panic!("{missing:?}");
     };
     assert_eq!((named, source.kind()), (path, std::io::ErrorKind::NotFound));
+}
+
+#[test]
+fn an_unknown_key_is_compared_with_the_known_ones() {
+    let error = |key: &str| {
+        Script::parse(&format!("[[rule]]\n{key} = 'a'"), "test.toml")
+            .unwrap_err()
+            .to_string()
+    };
+    let near = error("latency");
+    assert!(
+        near.starts_with("script test.toml:2: unknown field `latency`, expected one of "),
+        "{near}"
+    );
+    assert!(near.ends_with("; the nearest is `latency-ms`"), "{near}");
+    assert!(!error("colour").contains("nearest"));
 }

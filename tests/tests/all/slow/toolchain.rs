@@ -92,14 +92,14 @@ fn a_directory_that_is_no_plugin_says_why() {
         (
             "limit-key",
             &format!(
-                "[package.metadata.agenthost.limits] in Cargo.toml: unknown limit `token`; the known ones are tokens, cost, calls, \
+                "[package.metadata.agenthost.limits]: unknown limit `token`; the known ones are tokens, cost, calls, \
                  fuel, memory, timeout, tasks, depth\n\n{limits}"
             ),
         ),
         (
             "limit-value",
             &format!(
-                "[package.metadata.agenthost.limits] in Cargo.toml: `tokens`: `lots` is not a count; write a whole number such as \
+                "[package.metadata.agenthost.limits]: `tokens`: `lots` is not a count; write a whole number such as \
                  200000, 200_000 or 200k (k, M, G or T); or none for no limit\n\n{limits}"
             ),
         ),
@@ -115,7 +115,12 @@ fn a_directory_that_is_no_plugin_says_why() {
              hint: Give the directory of the plugin's own package, such as one.\n",
         ),
     ] {
-        assert_eq!(said(&machine, dir, 2), format!("error: [work]/{dir}: {says}"));
+        let place = if says.starts_with("[package.") {
+            "/Cargo.toml"
+        } else {
+            ""
+        };
+        assert_eq!(said(&machine, dir, 2), format!("error: [work]/{dir}{place}: {says}"));
         assert_eq!(machine.run(["run", dir, "-i", "1"]).code, 2, "{dir}");
     }
 }
@@ -429,17 +434,22 @@ fn a_crate_that_brings_sockets_or_threads_is_named_with_the_way_to_it() {
         types.len()
     );
     write_crate(&machine, "dials", CDYLIB, &on("client"), &code);
-    let both = format!("{}rayon-core = {{ path = \"../rayon-core\" }}\n", on("socket2"));
-    let client = "pub fn dial(port: u32) -> u32 { rayon_core::go(port); socket2::dial(port) }\n";
-    write_crate(&machine, "client", "", &both, client);
+    let all = format!(
+        "{}rayon-core = {{ path = \"../rayon-core\" }}\njs-sys = {{ path = \"../js-sys\" }}\n",
+        on("socket2")
+    );
+    let client = "pub fn dial(port: u32) -> u32 { rayon_core::go(port); js_sys::go(port); socket2::dial(port) }\n";
+    write_crate(&machine, "client", "", &all, client);
     let dial = "pub fn dial(port: u32) -> u32 {\n    u32::from(std::net::TcpStream::connect((\"127.0.0.1\", port as u16)).is_ok())\n}\n";
     write_crate(&machine, "socket2", "", "", dial);
     let go = "pub fn go(_: u32) {}\n";
     write_crate(&machine, "rayon-core", "", "", go);
+    write_crate(&machine, "js-sys", "", "", go);
 
     let text = said(&machine, "dials", 4);
     let note = "note: a task has one thread, and starting another fails; these crates start threads: rayon-core 0.1.0 (dials -> \
-                client -> rayon-core)\n";
+                client -> rayon-core)\nnote: a task has no network and no JavaScript, and a crate for browsers stops it at its first \
+                call; these crates are for browsers: js-sys 0.1.0 (dials -> client -> js-sys)\n";
     let ends = "\n  the crate that uses the network: socket2 0.1.0 (dials -> client -> socket2)\n\n\
                 hint: A plugin has no network: ask a model through agenthost_sdk instead, and let the operator pass data in as \
                 input.\n";
@@ -539,4 +549,56 @@ fn what_the_macro_finds_wrong_is_said_once_and_with_a_hint() {
         "a build writes the SDK's version down"
     );
     assert_eq!(built.notes, Vec::<String>::new());
+}
+
+#[test]
+fn wrong_declarations_of_sub_agents_are_errors_that_write_nothing() {
+    let machine = offline();
+    let task = "interface task {\n  run: async func(input: string) -> string;\n}\n";
+    machine.write("sub/wit/world.wit", format!("package demo:sub@0.1.0;\n\n{task}"));
+    machine.write(
+        "top/wit/world.wit",
+        "package demo:top@0.1.0;\n\nworld top {\n  import demo:sub/tasks@0.1.0;\n}\n",
+    );
+    let declare = |entry: &str| {
+        let metadata = format!("[package.metadata.agenthost.sub-agents]\n{entry}\n");
+        write_crate(&machine, "top", CDYLIB, &metadata, "//! Nothing.\n");
+        said(&machine, "top", 2)
+    };
+    let table = "error: [work]/top/Cargo.toml: [package.metadata.agenthost.sub-agents]: ";
+    let entry = "hint: Write the path of a crate or of a .wasm file, and perhaps limits: { path = \"../crate\", limits = { tokens = \
+                 \"20k\" } }.\n";
+    for (declared, says) in [
+        (
+            "\"demo:sub\" = { paht = \"../sub\" }",
+            format!("`demo:sub`: unknown key `paht`; it has `path` and `limits`; the nearest is `path`\n\n{entry}"),
+        ),
+        (
+            "\"demo:other\" = { path = \"../sub\" }",
+            "`demo:other` is at ../sub, which is `demo:sub`\n\n\
+             hint: Write the path of demo:other there, or the name `demo:sub`.\n"
+                .to_owned(),
+        ),
+    ] {
+        assert_eq!(declare(declared), format!("{table}{says}"));
+        assert!(!machine.cwd().join("top/wit/deps").exists(), "{declared}");
+    }
+
+    // With the right name, the error of the plugin's own WIT follows.
+    let right = "\"demo:sub\" = { path = \"../sub\" }";
+    let text = declare(right);
+    assert!(text.contains("[work]/top/wit/world.wit:4:"), "{text}");
+    assert!(machine.cwd().join("top/wit/deps/sub/world.wit").is_file());
+
+    // An error in the WIT of the sub-agent is at its own file, and the copy stays as it was.
+    machine.write(
+        "sub/wit/world.wit",
+        format!("package demo:sub@0.1.0;\n\n{}", task.replace("string)", "strin)")),
+    );
+    let text = declare(right);
+    assert!(
+        text.starts_with("error: sub-agent demo:sub: the WIT in [work]/top/../sub/wit is wrong: "),
+        "{text}"
+    );
+    assert!(!text.contains("wit/deps"), "{text}");
 }
