@@ -363,7 +363,16 @@ impl Running {
     ///
     /// If the shell is missing.
     pub fn interrupt(&self) {
-        let kill = format!("kill -INT {}", self.pid());
+        self.signal("INT");
+    }
+
+    /// Sends it the signal of this name, such as `TERM`.
+    ///
+    /// # Panics
+    ///
+    /// If the shell is missing.
+    pub fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.pid());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 

@@ -57,6 +57,7 @@ mod all {
     mod sharing;
     mod sizes;
     mod spawn;
+    mod stopped_batch;
     mod taking_over;
     mod terminal;
     mod tidy;

@@ -83,6 +83,12 @@ pub trait Runner: Send + Sync {
     fn fault(&self) -> Option<Error> {
         None
     }
+
+    /// Returns the first task from the number `from` on whose outcome is recorded and stays, so that [`Runner::run`] takes
+    /// it over and spends nothing. These tasks are taken over even after the batch has stopped.
+    fn next_recorded(&self, _from: u64) -> Option<u64> {
+        None
+    }
 }
 
 /// The end of one task of a batch.

@@ -13,7 +13,7 @@ pub use agenthost_journal::sqlite;
 pub use agenthost_journal::{
     AskRecord, AskResult, Asked, CallSpan, CassetteError, Cut, FORMAT, FormatVersion, Journal as JournalStore,
     JournalEntry, JournalError, Keep, Pruned, RecordedUse, Remaining, RequestEnd, RequestHash, RequestRecord, RunEnd,
-    RunKind, RunRecord, RunStatus, RunSummary, TaskCounts, TaskEnd, TaskRecord, Turn,
+    RunKind, RunRecord, RunStatus, RunSummary, StopRecord, TaskCounts, TaskEnd, TaskRecord, Turn,
 };
 
 /// A journal that a host keeps, and the texts that the host writes to it. Clones are cheap and refer to the same

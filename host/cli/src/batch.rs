@@ -4,7 +4,7 @@
 //! they are read a third time in between, to count those of the part.
 
 pub(super) mod again;
-mod keys;
+mod models;
 pub(super) mod recorded;
 mod report;
 mod results;
@@ -17,8 +17,10 @@ use agenthost::Cancellation;
 use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
 
+pub(super) use self::models::{cost_allowance, counts, unpriced_hint};
 use self::recorded::{Earlier, How, RecordedBatchCommand, digest};
-use self::report::{ProgressLine, document, exit_code, how_to_go_on, say};
+pub(super) use self::report::raised;
+use self::report::{ProgressLine, document, exit_code, how_to_go_on, note_repeatable, refuse_used_up, say, say_why};
 use self::results::{Form, Results};
 use super::budget::{self, PlanOptions};
 use super::global::Global;
@@ -26,6 +28,7 @@ use super::host::{check_scripts, recording_host};
 use super::offline::{note_offline, refuse_unasked};
 use super::output::{Printer, exit};
 use super::run::{LimitArgs, MAX_INPUT_BYTES, max_memory, note_narrowed};
+use super::signals::interrupted;
 use super::start::{StartArgs, before_start};
 use super::terminal::moving;
 use super::which::PluginArgs;
@@ -232,12 +235,12 @@ impl ItemArgs {
         Ok(source)
     }
 
-    /// Returns the number of tasks of a batch of `items` items.
+    /// Returns the number of tasks of a batch of `items` items, and that of the items if tasks get several.
     ///
     /// # Errors
     ///
     /// Class `usage` if an option is about a file, or if the plugin takes no list for `--size`.
-    pub(super) fn tasks_of(&self, plugin: &Plugin, items: u64) -> Result<u64> {
+    pub(super) fn tasks_of(&self, plugin: &Plugin, items: u64) -> Result<(u64, Option<u64>)> {
         let about_a_file = [
             ("--format", self.format.is_some()),
             ("--delimiter", self.delimiter.is_some()),
@@ -249,22 +252,22 @@ impl ItemArgs {
         }
         shape::of(plugin, self.size)?;
         let items = self.limit.map_or(items, |most| items.min(most));
-        Ok(items.div_ceil(self.size.unwrap_or(1).max(1)))
+        Ok((items.div_ceil(self.size.unwrap_or(1).max(1)), self.size.map(|_| items)))
     }
 
-    /// Returns the number of tasks of a batch of the items in `file`.
+    /// Returns the number of tasks of a batch of the items in `file`, and that of the items if tasks get several.
     ///
     /// # Errors
     ///
     /// Class `input` if the file cannot be read, or if an item is malformed or not of the plugin's type.
-    pub(super) fn count_tasks(&self, plugin: &Plugin, file: &Path, env: &Env) -> Result<u64> {
+    pub(super) fn count_tasks(&self, plugin: &Plugin, file: &Path, env: &Env) -> Result<(u64, Option<u64>)> {
         let source = self.open(file, env)?;
         let shape = shape::of(plugin, self.size)?;
         let check = |input: &serde_json::Value| plugin.check_input(input).map_err(|error| error.message().to_owned());
         let fields = shape::input_fields(plugin, &shape);
         let found = survey(self.tasks(&source, shape, fields.as_deref(), &check)?)?;
         match found.first_bad.first() {
-            None => Ok(found.tasks),
+            None => Ok((found.tasks, self.size.map(|_| found.items))),
             Some(bad) => Err(Error::input(format!(
                 "{} of {} items cannot be run: {} line {}: {}",
                 found.bad,
@@ -273,10 +276,23 @@ impl ItemArgs {
                 bad.at.line,
                 bad.reason
             ))
-            .with_hint(format!(
-                "Correct them. An input has this form: {}",
-                plugin.sample_input()
-            ))),
+            .with_hint(self.hint(plugin, &source, "Correct them."))),
+        }
+    }
+
+    /// Returns the hint for items that do not fit; `otherwise` begins it if the options do not explain it.
+    fn hint(&self, plugin: &Plugin, source: &Source, otherwise: &str) -> String {
+        if self.size.is_none() && shape::takes_a_list(plugin) {
+            return "The plugin takes a list: --size N gives it N items at a time.".to_owned();
+        }
+        let sample = plugin.sample_input();
+        let header = source.header().unwrap_or_default();
+        match (self.delimiter, header.as_slice()) {
+            (Some(_), [one]) => format!(
+                "With this --delimiter, the items have one column, `{one}`: leave --delimiter out, or give another. An input \
+                 has this form: {sample}"
+            ),
+            _ => format!("{otherwise} An input has this form: {sample}"),
         }
     }
 
@@ -368,7 +384,7 @@ async fn go(
     };
     let found = survey(tasks()?)?;
     // A bad item is found by all parts, so that none of them runs.
-    judge(&found, &source, &args, &plugin, &shape, printer)?;
+    judge(&found, &source, &args, &plugin, printer)?;
     let numbers = found.items.div_ceil(args.reading.size.unwrap_or(1));
     let part = args.shard.map_or(0..numbers, |shard| shard.range(numbers));
     let tasks = || -> Result<_> {
@@ -386,6 +402,7 @@ async fn go(
     if args.plan {
         let told = PlanOptions {
             items: found.tasks,
+            grouped: args.reading.size.map(|_| found.items),
             fail_above: args.fail_above,
             json: args.json,
         };
@@ -400,28 +417,43 @@ async fn go(
         );
     }
 
-    if !replay && found.tasks > 0 {
-        keys::check(
-            &host,
-            &plugin,
-            &host.limits(&plugin, &limits).narrowed_by(&run),
-            printer,
-        )?;
+    let runner = host.batch(&plugin).limits(&limits).run_limits(&sums);
+    let runner = match earlier.as_ref().map(|(earlier, _)| (&earlier.record, &earlier.how)) {
+        None => runner,
+        Some((record, How::Resume { failed: true, .. })) => runner.resume(record, FailedTasks::Repeat),
+        Some((record, How::Resume { failed: false, .. })) => runner.resume(record, FailedTasks::Keep),
+        Some((record, How::Replay)) => runner.replay(record),
+    };
+    let runner = match earlier.as_ref().map(|(earlier, _)| &earlier.how) {
+        Some(How::Resume { again: Some(again), .. }) => runner.ask_again(again.clone()),
+        _ => runner,
+    };
+    let is_finished = runner.has_nothing_left(found.tasks).await?;
+    let may_spend = !replay && !is_finished;
+    if may_spend && found.tasks > 0 {
+        let most = host.limits(&plugin, &limits).narrowed_by(&run);
+        models::check(&host, &plugin, &most, printer)?;
     }
     let columns = columns(form, &source, &args, &plugin, fields.as_deref())?;
-    if !replay {
+    if may_spend {
         refuse_unasked(&host, &plugin, &host.limits(&plugin, &limits), printer)?;
     }
     if earlier.is_none() {
         let own = host.limits(&plugin, &limits);
+        let used_up = models::used_up_allowance(&host, &plugin, &own.clone().narrowed_by(&run), env)?;
+        if let Some(owner) = used_up.filter(|_| found.tasks > 0) {
+            return Ok(refuse_used_up(&owner, host.config(), printer));
+        }
         let places = (global, env, printer);
-        before_start(&host, &plugin, (own, &run), found.tasks, args.start, places)?;
+        before_start(&host, &plugin, (own, &run), Some(found.tasks), args.start, places)?;
     }
-    let results = match replay {
-        true => Results::Stdout,
-        false => Results::open(args.output(), &source, env)?,
+    let results = match (replay, args.output()) {
+        (true, _) => Results::Stdout,
+        // A file that was removed is written again.
+        (false, Some(file)) if is_finished && env.cwd().join(file).exists() => Results::Kept,
+        (false, file) => Results::open(file, &source, env)?,
     };
-    let stop = stop_on_interrupt();
+    let stop = stop_on_signal();
     let command = RecordedBatchCommand {
         argv: std::env::args().skip(1).collect(),
         cwd: env.cwd().to_owned(),
@@ -433,22 +465,20 @@ async fn go(
         false => command,
     };
     let command = serde_json::to_value(&command).unwrap_or_default();
-    let runner = host.batch(&plugin).limits(&limits).run_limits(&sums);
     let runner = runner.command(command).stop(&stop);
-    let runner = match earlier.as_ref().map(|(earlier, _)| (&earlier.record, &earlier.how)) {
-        None => runner,
-        Some((record, How::Resume { failed: true, .. })) => runner.resume(record, FailedTasks::Repeat),
-        Some((record, How::Resume { failed: false, .. })) => runner.resume(record, FailedTasks::Keep),
-        Some((record, How::Replay)) => runner.replay(record),
-    };
-    let runner = match earlier.as_ref().map(|(earlier, _)| &earlier.how) {
-        Some(How::Resume { again: Some(again), .. }) => runner.ask_again(again.clone()),
-        _ => runner,
+    let runner = match is_finished {
+        true => runner.only_read(),
+        false => runner,
     };
     let runner = runner.open().await?;
-    // The file is emptied only now, once this process owns the run.
-    let mut output = results.begin(columns, printer)?;
-    let line = ProgressLine::new(found.items, runner.waits());
+    if is_finished {
+        printer.note(&format!("run {} has ended; nothing is run again", runner.id()));
+    } else if found.items == 0 {
+        printer.note(&format!("{} has no items", source.name()));
+    }
+    // The file is emptied only later, once this process owns the run and has a result for it.
+    let mut output = results.begin(columns, printer);
+    let line = ProgressLine::new(found.items, runner.waits(), printer);
     let settings = Settings {
         workers: args.workers(&host),
         max_failures: args.max_failures,
@@ -477,16 +507,24 @@ async fn go(
     let run = Some(runner.id());
     runner.end(&summary).await?;
     say(run, &summary, found.items, printer);
-    let unfinished = summary.stop.is_some() && !replay;
-    if unfinished && host.keeps_journal() && args.items != Path::new("-") {
-        printer.note(&how_to_go_on(runner.id(), &summary, host.config()));
+    let can_go_on = may_spend && host.keeps_journal() && args.items != Path::new("-");
+    say_why(&summary, found.items, printer, || {
+        can_go_on.then(|| how_to_go_on(runner.id(), &summary, host.config()))
+    });
+    if can_go_on && summary.stop.is_none() {
+        note_repeatable(runner.id(), &summary, printer);
     }
     if replay && super::run::differ(&runner.differences(), printer) {
         return Ok(ExitCode::from(exit::FAILED));
     }
     let code = exit_code(&summary, found.items);
     if let Some(Stop::Failed(error)) = summary.stop.take_if(|stop| matches!(stop, Stop::Failed(_))) {
-        return Err(error);
+        // The reader of the results has closed its pipe and wants no more.
+        return if is_closed_pipe(&error) {
+            Ok(ExitCode::from(code))
+        } else {
+            Err(error)
+        };
     }
     if args.json {
         printer.data(&document(run, &summary, found.items))?;
@@ -497,15 +535,15 @@ async fn go(
     Ok(ExitCode::from(code))
 }
 
+fn is_closed_pipe(error: &Error) -> bool {
+    let causes = std::iter::successors(std::error::Error::source(error), |error| error.source());
+    causes
+        .filter_map(|error| error.downcast_ref::<std::io::Error>())
+        .any(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
 /// Refuses bad items, or prints how many are left out.
-fn judge(
-    found: &Survey,
-    source: &Source,
-    args: &Args,
-    plugin: &Plugin,
-    shape: &Shape,
-    printer: &Printer,
-) -> Result<()> {
+fn judge(found: &Survey, source: &Source, args: &Args, plugin: &Plugin, printer: &Printer) -> Result<()> {
     if found.bad == 0 {
         return Ok(());
     }
@@ -521,13 +559,11 @@ fn judge(
         printer.note(&text);
         return Ok(());
     }
-    let hint = match *shape == Shape::Whole && shape::takes_a_list(plugin) {
-        true => "The plugin takes a list: --size N gives it N items at a time.".to_owned(),
-        false => format!(
-            "Correct them, or run the others with --on-bad-item skip. An input has this form: {}",
-            plugin.sample_input()
-        ),
-    };
+    let hint = args.reading.hint(
+        plugin,
+        source,
+        "Correct them, or run the others with --on-bad-item skip.",
+    );
     Err(Error::input(text).with_hint(hint))
 }
 
@@ -575,19 +611,17 @@ fn columns(
     }))
 }
 
-/// Returns a token that the first Ctrl-C cancels. The second one exits at once.
-fn stop_on_interrupt() -> Cancellation {
+/// Returns a token that the first [signal](interrupted) cancels. The second one exits at once.
+fn stop_on_signal() -> Cancellation {
     let stop = Cancellation::new();
-    let interrupted = stop.clone();
+    let cancel = stop.clone();
     tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            interrupted.cancel();
-            if tokio::signal::ctrl_c().await.is_ok() {
-                let _ = moving().clear();
-                // The reader of the results may have stopped reading, so that the loop hangs in a write.
-                std::process::exit(i32::from(exit::INTERRUPTED));
-            }
-        }
+        interrupted().await;
+        cancel.cancel();
+        interrupted().await;
+        let _ = moving().clear();
+        // The reader of the results may have stopped reading, so that the loop hangs in a write.
+        std::process::exit(i32::from(exit::INTERRUPTED));
     });
     stop
 }

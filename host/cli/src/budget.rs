@@ -12,14 +12,15 @@ use self::typical::{FanOut, Spread, Typical, TypicalModel};
 use self::worst::{Candidate, Cost, Worst};
 use super::global::Global;
 use super::journal::Found;
-use super::output::{Printer, exit};
+use super::output::{Printer, counted, exit};
 use super::recorded::{Run, is_running, short};
-use super::table::{self, Column, count};
+use super::table::{self, Column, count, thousands};
 use super::terminal::Styled;
+use agenthost::allowance::AllowanceStatus;
 use agenthost::config::{Config, Env};
 use agenthost::error::Result;
 use agenthost::journal::RunRecord;
-use agenthost::limits::{Limits, Usd};
+use agenthost::limits::{LimitKind, Limits, Usd};
 use agenthost::plugin::Import;
 use agenthost::price::PriceTable;
 use agenthost::printable::one_line;
@@ -34,6 +35,8 @@ pub(super) struct Plan<'a> {
     config: &'a Config,
     limits: Limits,
     items: u64,
+    /// As [`PlanOptions::grouped`].
+    grouped: Option<u64>,
     models: Vec<Candidate>,
     one: Worst,
     all: Worst,
@@ -46,6 +49,8 @@ pub(super) struct Plan<'a> {
 pub(super) struct PlanOptions {
     /// The number of tasks.
     pub(super) items: u64,
+    /// The number of items of a batch whose tasks get several items each.
+    pub(super) grouped: Option<u64>,
     pub(super) fail_above: Option<Usd>,
     pub(super) json: bool,
 }
@@ -61,6 +66,7 @@ pub(super) fn tell(
     printer: &Printer,
 ) -> Result<ExitCode> {
     let mut plan = Plan::of(host, plugin, limits, run, told.items)?;
+    plan.grouped = told.grouped;
     plan.add_typical(global, env)?;
     if told.json {
         printer.data(&plan.document(told.fail_above))?;
@@ -96,6 +102,7 @@ impl<'a> Plan<'a> {
             config,
             limits,
             items,
+            grouped: None,
             models,
             one,
             all,
@@ -157,6 +164,28 @@ impl<'a> Plan<'a> {
             None => words.push("no limit on sub-agents".to_owned()),
         }
         Some(words.join(", "))
+    }
+
+    /// Describes what is left of each setting of `[allowance]` that is below the worst case.
+    pub(super) fn left(&self, allowance: &[AllowanceStatus]) -> Vec<String> {
+        let mut left = Vec::new();
+        for status in allowance {
+            let rest = status.most.saturating_sub(status.used);
+            let is_less = match status.limit {
+                LimitKind::Cost => self.all.is_above(Usd::from_pico(rest)),
+                _ => self.all.tokens.is_none_or(|most| most > rest),
+            };
+            if is_less {
+                let until = if status.key.ends_with("month") {
+                    "this month"
+                } else {
+                    "today"
+                };
+                let unit = if status.limit == LimitKind::Cost { "" } else { " tokens" };
+                left.push(format!("left {until}: {}{unit}", thousands(&status.shown(rest))));
+            }
+        }
+        left
     }
 
     /// Describes the cost that is above `bound`: the typical one, or the worst case if there is none. `None` if it is not
@@ -391,16 +420,20 @@ impl<'a> Plan<'a> {
         let mut kinds = vec![Column::Left, Column::Right];
         let mut rows: Vec<_> = names.map(|name| vec![name.to_owned()]).to_vec();
         let mut columns = vec![column(
-            if self.items == 1 {
-                String::new()
-            } else {
-                "one item".into()
+            match (self.items, self.grouped) {
+                (1, _) => String::new(),
+                (_, None) => "one item".into(),
+                (_, Some(_)) => "one task".into(),
             },
             &self.one,
         )];
         if self.items != 1 {
             kinds.push(Column::Right);
-            columns.push(column(format!("{} items", count(self.items)), &self.all));
+            let title = match self.grouped {
+                None => format!("{} items", count(self.items)),
+                Some(items) => format!("{} tasks ({})", count(self.items), counted(items, "items")),
+            };
+            columns.push(column(title, &self.all));
         }
         if let Some(suggested) = &self.suggested {
             kinds.push(Column::Right);

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use self::check::{Check, CheckStatus, Report};
+use super::batch::{cost_allowance, counts, unpriced_hint};
 use super::cache_dir::cache_dir;
 use super::global::Global;
 use super::hints::hint;
@@ -393,12 +394,20 @@ fn models(report: &mut Report, config: &Config, prices: &PriceTable, name: &str,
         .map(|(model, provider)| (model, provider, key(config, &model.provider, provider)))
         .collect();
     let works = looked.iter().any(|(_, _, (state, _, _))| *state == CheckStatus::Ok);
-    for (at, (model, provider, (state, key, hint))) in looked.into_iter().enumerate() {
+    for (at, (model, provider, (mut state, key, mut hint))) in looked.into_iter().enumerate() {
         let kind = provider.kind.name();
         let price = match prices.price(kind, &model.provider, &model.model) {
             Some(_) => "",
             None => ", price unknown",
         };
+        if let Some(setting) = cost_allowance(config)
+            && !price.is_empty()
+            && state == CheckStatus::Ok
+            && counts(config, model)
+        {
+            state = CheckStatus::Warn;
+            hint = unpriced_hint(setting, model).into();
+        }
         report.add(
             if at == 0 {
                 format!("model {name}")

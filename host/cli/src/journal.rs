@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use super::global::Global;
 use agenthost::config::{Config, Env};
 use agenthost::error::{Error, Result};
-use agenthost::journal::JournalStore;
 use agenthost::journal::sqlite::Sqlite;
+use agenthost::journal::{JournalStore, RunRecord};
 
 /// The directory of a project's journal, beside its configuration.
 const PROJECT_DIR: &str = ".agenthost";
@@ -71,6 +71,15 @@ impl Found {
                 .with_hint("Run something first, or name another journal with --journal FILE.")),
         }
     }
+}
+
+/// Returns the run of this id, the beginning of an id, or `last`. An error names the journal at `path`.
+pub(super) fn find(journal: &dyn JournalStore, path: Option<&Path>, id: &str) -> Result<RunRecord> {
+    let found = journal.find(id);
+    found.map_err(|error| match path {
+        Some(path) => error.context(&format!("the journal {}", path.display())),
+        None => error,
+    })
 }
 
 /// Opens the journal, which must be there, and reads it on a thread that may block.

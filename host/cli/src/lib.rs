@@ -43,6 +43,7 @@ mod resume;
 mod run;
 mod runs;
 mod show;
+mod signals;
 mod spawn;
 mod start;
 mod table;

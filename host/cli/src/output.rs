@@ -126,6 +126,7 @@ fn failure_hint(failure: &Failure, bound: Bound<'_>) -> Option<String> {
 }
 
 /// The command's access to stdout and stderr.
+#[derive(Clone)]
 pub(super) struct Printer {
     json: bool,
     quiet: bool,
@@ -270,6 +271,20 @@ impl Printer {
     /// Prints the reason for a non-zero exit code to stderr, whatever else was printed.
     pub(super) fn refusal(&self, message: &str, hint: &str) {
         print_error(message, Some(hint));
+    }
+
+    /// Prints the reason for a non-zero exit code to stderr, as [`Printer::refusal`] does, with a hint if there is one.
+    pub(super) fn problem(&self, message: &str, hint: Option<&str>) {
+        print_error(message, hint);
+    }
+
+    /// Prints an error about a limit of which nothing is left, and returns its exit code.
+    pub(super) fn exhausted(&self, message: &str, hint: &str) -> ExitCode {
+        match self.json {
+            true => print_json_error(FailureClass::Exhausted.name(), message, Some(hint), None),
+            false => print_error(message, Some(hint)),
+        }
+        ExitCode::from(exit::EXHAUSTED)
     }
 
     /// Prints a task's failure to stderr. `bound` is the source of the limit that it reached, if it reached one.

@@ -62,12 +62,13 @@ pub(super) async fn plan(args: Args, global: &Global, env: &Env, printer: &Print
     if let Some(input) = &input {
         plugin.check_input(input)?;
     }
-    let items = match &args.items {
+    let (items, grouped) = match &args.items {
         Items::Count(items) => args.reading.tasks_of(&plugin, *items)?,
         Items::File(file) => args.reading.count_tasks(&plugin, file, env)?,
     };
     let told = PlanOptions {
         items,
+        grouped,
         fail_above: args.fail_above,
         json: args.json,
     };

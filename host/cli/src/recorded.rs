@@ -5,10 +5,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::batch::raised;
 use super::table;
 use agenthost::error::Error;
-use agenthost::journal::{JournalStore, RunKind, RunRecord, RunStatus, RunSummary, TaskCounts, TaskRecord};
+use agenthost::journal::{JournalStore, RunKind, RunRecord, RunStatus, RunSummary, StopRecord, TaskCounts, TaskRecord};
 use agenthost::limits::{Spent, Usd};
+use agenthost::printable::shell_word;
 use agenthost::run::ModelReport;
 use agenthost::task::{Failure, Outcome};
 
@@ -106,6 +108,9 @@ pub(super) struct RunDocument<'a> {
     spent: Value,
     models: Option<&'a [ModelReport]>,
     counts: Option<TaskCounts>,
+    /// Why a batch stopped before its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stopped: Option<&'a StopRecord>,
 }
 
 impl<'a> Run<'a> {
@@ -127,6 +132,30 @@ impl<'a> Run<'a> {
     /// Returns what it came to; `None` before its end.
     pub(super) fn summary(&self) -> Option<&'a RunSummary> {
         self.record.end.as_ref().map(|end| &end.summary)
+    }
+
+    /// Returns why it stopped before its end, if it is a batch that did.
+    pub(super) fn stopped(&self) -> Option<&'a StopRecord> {
+        self.summary()?.stopped.as_ref()
+    }
+
+    /// Returns the state for people: `stopped` for a batch that stopped before its end, unless it was interrupted.
+    pub(super) fn state_words(&self) -> &'static str {
+        match self.state {
+            RunProgress::Ended(RunStatus::Failed) if self.stopped().is_some() => "stopped",
+            state => state.name(),
+        }
+    }
+
+    /// Returns the command that continues a run that stopped, if it can be continued.
+    pub(super) fn how_to_go_on(&self) -> Option<String> {
+        let resume = format!("agenthost resume {}", shell_word(&self.record.id));
+        let stopped = self.stopped();
+        let is_interrupted = self.state == RunProgress::Ended(RunStatus::Interrupted);
+        match stopped.and_then(|stopped| stopped.limit.filter(|_| stopped.owner.is_none())) {
+            Some(limit) => Some(format!("{resume}{}", raised(limit))),
+            None => (stopped.is_some() || is_interrupted).then_some(resume),
+        }
     }
 
     /// Returns its failure, if it failed.
@@ -152,6 +181,7 @@ impl<'a> Run<'a> {
             spent: json!(summary.map(|summary| &summary.spent)),
             models: summary.map(|summary| summary.models.as_slice()),
             counts: summary.map(|summary| summary.counts),
+            stopped: self.stopped(),
         }
     }
 

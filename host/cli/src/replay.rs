@@ -8,7 +8,7 @@ use super::batch::recorded::{Earlier, How};
 use super::command::RecordedRunCommand;
 use super::global::Global;
 use super::host::recording_host;
-use super::journal;
+use super::journal::{self, journal_path};
 use super::output::Printer;
 use super::run::{Show, asked_limits, max_memory, watch};
 use agenthost::config::Env;
@@ -36,7 +36,11 @@ pub(super) struct Args {
 pub(super) async fn replay(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
     let config = global.config(env)?;
     let id = args.run.clone();
-    let record = journal::read(global, &config, env, move |journal| journal.find(&id)).await?;
+    let path = journal_path(&config, env, global.journal.as_deref());
+    let record = journal::read(global, &config, env, move |journal| {
+        journal::find(journal, path.as_deref(), &id)
+    })
+    .await?;
     if record.end.is_none() {
         return Err(
             Error::usage(format!("run {} has no end that a replay could come to", record.id)).with_hint(format!(

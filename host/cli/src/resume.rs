@@ -13,7 +13,7 @@ use super::batch::recorded::{Earlier, How};
 use super::command::RecordedRunCommand;
 use super::global::Global;
 use super::host::{check_scripts, recording_host};
-use super::journal;
+use super::journal::{self, journal_path};
 use super::offline::refuse_unasked;
 use super::output::{Printer, exit_code};
 use super::recorded;
@@ -61,8 +61,9 @@ pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Pr
     let (id, failed) = (args.run.clone(), failed(args.failed));
     // The host opens the journal itself.
     let name = args.ask_again.clone();
+    let path = journal_path(&config, env, global.journal.as_deref());
     let (record, ended, asked_again) = journal::read(global, &config, env, move |journal| {
-        let record = journal.find(&id)?;
+        let record = journal::find(journal, path.as_deref(), &id)?;
         let ended = ended(journal, &record, failed)?;
         let again = name.map(|name| find_task(journal, &record, &name)).transpose()?;
         Ok((record, ended, again))

@@ -21,6 +21,7 @@ use super::host::{check_scripts, recording_host};
 use super::offline::{note_offline, refuse_unasked};
 use super::output::{Bound, Printer, exit_code};
 use super::progress::Progress;
+use super::signals;
 use super::start::{StartArgs, before_start};
 use super::which::PluginArgs;
 use agenthost::config::Env;
@@ -172,7 +173,7 @@ pub(super) async fn start(
     let own = host.limits(&plugin, &limits);
     refuse_unasked(&host, &plugin, &own, printer)?;
     let all = &host.config().run().limits;
-    before_start(&host, &plugin, (own, all), 1, args.start, (global, env, printer))?;
+    before_start(&host, &plugin, (own, all), None, args.start, (global, env, printer))?;
 
     let command = RecordedRunCommand::new(&args.which, args.limits.given(), global.offline_models, env)?;
     let command = match host.keeps_journal() {
@@ -203,12 +204,12 @@ pub(super) async fn watch(
     let mut interrupted = false;
     let report = tokio::select! {
         report = run.report() => report,
-        _ = tokio::signal::ctrl_c() => {
+        () = signals::interrupted() => {
             interrupted = true;
             run.cancel();
             tokio::select! {
                 report = run.report() => report,
-                _ = tokio::signal::ctrl_c() => return Ok(ExitCode::from(super::output::exit::INTERRUPTED)),
+                () = signals::interrupted() => return Ok(ExitCode::from(super::output::exit::INTERRUPTED)),
             }
         }
     };

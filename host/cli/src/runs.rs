@@ -1,5 +1,6 @@
 //! `agenthost runs`: lists the runs in the journal, and removes old ones.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
@@ -7,14 +8,14 @@ use serde_json::{Value, json};
 
 use super::allowance::{document, line};
 use super::global::Global;
-use super::journal::Found;
-use super::output::Printer;
+use super::journal::{self, Found};
+use super::output::{Printer, counted};
 use super::recorded::{self, Run, is_running};
 use super::table::{self, Column};
 use agenthost::allowance;
 use agenthost::config::{Config, Env};
 use agenthost::error::Result;
-use agenthost::journal::{JournalStore, Keep, RunRecord};
+use agenthost::journal::{JournalStore, Keep, RunKind, RunRecord};
 use agenthost::limits::units;
 use agenthost::printable::one_line;
 
@@ -137,8 +138,12 @@ fn table(runs: &[Run<'_>], now: u64, width: Option<usize>) -> String {
             table::ago(now.saturating_sub(record.started_ms)),
             record.kind.name().into(),
             record.plugin.clone(),
-            run.state.name().into(),
-            or_dash(run.summary().map(|summary| table::count(summary.counts.tasks))),
+            run.state_words().into(),
+            or_dash(run.summary().map(|summary| match record.kind {
+                // Its tasks may have several items each, and the record has the number of items.
+                RunKind::Batch => counted(summary.counts.tasks, "items"),
+                RunKind::Run => table::count(summary.counts.tasks),
+            })),
             or_dash(used.map(|used| table::count(used.tokens()))),
             or_dash(used.map(recorded::Used::cost)),
             or_dash(run.wall_ms.map(table::time)),
@@ -213,10 +218,10 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Returns the run of this id, or an error if there is none.
-pub(super) fn find(found: Found, id: &str) -> Result<(Box<dyn JournalStore>, RunRecord)> {
+/// Returns the run of this id, or an error that names the journal at `path` if there is none.
+pub(super) fn find(found: Found, path: Option<&Path>, id: &str) -> Result<(Box<dyn JournalStore>, RunRecord)> {
     let journal = found.needed()?;
-    let run = journal.find(id)?;
+    let run = journal::find(&*journal, path, id)?;
     Ok((journal, run))
 }
 

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use self::shown::Shown;
 use super::global::Global;
-use super::journal::Found;
+use super::journal::{Found, journal_path};
 use super::output::Printer;
 use super::recorded::{self, Run};
 use agenthost::config::Env;
@@ -36,7 +36,8 @@ pub(super) struct Args {
 pub(super) fn show(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
     let config = global.config(env)?;
     let found = Found::open(global, &config, env)?;
-    let (journal, run) = super::runs::find(found, &args.run)?;
+    let path = journal_path(&config, env, global.journal.as_deref());
+    let (journal, run) = super::runs::find(found, path.as_deref(), &args.run)?;
     let now = recorded::now_ms();
     let run = Run::new(&run, now, |run| recorded::is_running(&*journal, run));
     let shown = Shown::read(&*journal, run, args.task.as_deref(), args.all)?;

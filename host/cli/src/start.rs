@@ -1,8 +1,11 @@
 //! The line with the estimate that a run or a batch shows before it starts, and the question whether to start.
 
+use std::time::SystemTime;
+
 use super::budget::Plan;
 use super::global::Global;
 use super::output::Printer;
+use agenthost::allowance;
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
 use agenthost::limits::{Limits, Usd};
@@ -16,7 +19,8 @@ pub(super) struct StartArgs {
     confirm_above: Option<Usd>,
 }
 
-/// Shows the estimate on a terminal, and asks or refuses if the cost is above `--confirm-above`.
+/// Shows the estimate on a terminal, and asks or refuses if the cost is above `--confirm-above`. `items` is the number of
+/// tasks of a batch; `None` for a run.
 ///
 /// # Errors
 ///
@@ -25,14 +29,14 @@ pub(super) fn before_start(
     host: &Host,
     plugin: &Plugin,
     (limits, run): (Limits, &Limits),
-    items: u64,
+    items: Option<u64>,
     start: StartArgs,
     (global, env, printer): (&Global, &Env, &Printer),
 ) -> Result<()> {
     if !printer.moves() && start.confirm_above.is_none() {
         return Ok(());
     }
-    let mut plan = Plan::of(host, plugin, limits, run, items)?;
+    let mut plan = Plan::of(host, plugin, limits, run, items.unwrap_or(1))?;
     if let Err(error) = plan.add_typical(global, env) {
         // A line of text is no reason to refuse a run.
         match start.confirm_above {
@@ -43,17 +47,24 @@ pub(super) fn before_start(
     if printer.moves()
         && let Some(estimate) = plan.estimate()
     {
-        printer.say(&format!("estimate: {estimate}"));
+        let left = match env.state_dir() {
+            // A book that cannot be read is an error of the run itself.
+            Some(state) => allowance::status(host.config(), &state, SystemTime::now()).unwrap_or_default(),
+            None => Vec::new(),
+        };
+        let words: Vec<_> = std::iter::once(estimate).chain(plan.left(&left)).collect();
+        printer.say(&format!("estimate: {}", words.join(", ")));
         plan.too_low().iter().for_each(|note| printer.note(note));
     }
     let Some((bound, why)) = start.confirm_above.and_then(|bound| Some((bound, plan.above(bound)?))) else {
         return Ok(());
     };
     let refused = |what: &str| {
-        Error::usage(format!("{why}: more than --confirm-above {bound}{what}")).with_hint(
-            "Raise --confirm-above, or lower the estimate with --cost, --tokens or [run.limits]; `agenthost plan` shows \
-             its parts.",
-        )
+        let of_all = if items.is_some() { "--run-cost, " } else { "" };
+        Error::usage(format!("{why}: more than --confirm-above {bound}{what}")).with_hint(format!(
+            "Raise --confirm-above, or lower the estimate with {of_all}--cost, --tokens or [run.limits]; `agenthost plan` \
+             shows its parts."
+        ))
     };
     if !printer.can_ask() {
         return Err(refused(", and cannot be confirmed without a terminal or with --quiet"));

@@ -38,6 +38,7 @@ pub(super) fn run(id: &str, started_ms: u64, end: Option<(RunStatus, u64, u64)>)
             },
             models: vec![model],
             counts: TaskCounts::new(tasks, 0),
+            stopped: None,
         },
     });
     RunRecord {

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::limits::ledger::Used;
-use crate::limits::{Shortage, Spent, Usd};
+use crate::limits::{LimitKind, LimitOwner, Shortage, Spent, Usd};
 use crate::llm::{Allowance, Ask, CallError, CallResult, Reply};
 use crate::run::{ModelReport, RunReport};
 use crate::task::{Outcome, RecordedReport, TaskId};
@@ -260,6 +260,37 @@ pub struct RunSummary {
     pub models: Vec<ModelReport>,
     /// The number of its tasks.
     pub counts: TaskCounts,
+    /// Why a batch stopped before its end, if it did. Records of earlier versions do not have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<StopRecord>,
+}
+
+/// Why a batch stopped before its end.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct StopRecord {
+    /// `limit`, `key-refused`, `max-failures`, `interrupted` or `error`.
+    pub reason: String,
+    /// The reason as a clause for people; empty if the journal keeps no texts.
+    pub message: String,
+    /// The limit that was reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<LimitKind>,
+    /// The setting of `[allowance]` with that limit; `None` for a limit on the batch itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<LimitOwner>,
+}
+
+impl StopRecord {
+    /// Creates a record of a stop for `reason`.
+    pub fn new(reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            message: message.into(),
+            ..Self::default()
+        }
+    }
 }
 
 impl RunSummary {
@@ -271,6 +302,7 @@ impl RunSummary {
             spent: report.spent.clone(),
             models: report.models.clone(),
             counts: TaskCounts::new(ok, report.tasks.len() as u64 - ok),
+            stopped: None,
         }
     }
 
@@ -278,6 +310,9 @@ impl RunSummary {
     #[must_use]
     pub fn without_texts(mut self) -> Self {
         self.outcome = self.outcome.and_then(outcome_without_texts);
+        if let Some(stopped) = &mut self.stopped {
+            stopped.message.clear();
+        }
         self
     }
 }

@@ -31,7 +31,8 @@ use agenthost_core::error::{Error, Result};
 pub use self::error::{CassetteError, DatabaseProblem, JournalError};
 pub use agenthost_core::record::{
     AskRecord, AskResult, Asked, CallSpan, Cut, FormatVersion, RecordedUse, Remaining, RequestEnd, RequestHash,
-    RequestRecord, RunEnd, RunKind, RunRecord, RunStatus, RunSummary, TaskCounts, TaskEnd, TaskRecord, Turn,
+    RequestRecord, RunEnd, RunKind, RunRecord, RunStatus, RunSummary, StopRecord, TaskCounts, TaskEnd, TaskRecord,
+    Turn,
 };
 
 /// The version of the format in which journals are written. What may change within a version is the rule of

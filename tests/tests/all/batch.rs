@@ -319,7 +319,7 @@ fn only_the_first_items_and_no_more_than_so_many_failures() {
     );
     assert!(
         few.stderr
-            .contains("note: 2 items not started, because 1 item had failed (--max-failures 1)"),
+            .contains("error: 2 items not started, because 1 item had failed (--max-failures 1)"),
         "{few}"
     );
 }
@@ -418,7 +418,7 @@ fn a_limit_on_all_items_together_has_an_exit_code_of_its_own() {
     assert_eq!(server.count(), 4);
     for part in [
         "10 items: 4 ok, 6 not started;",
-        "note: 6 items not started, because the limit of model calls of all items together is reached",
+        "error: 6 items not started, because the limit of model calls of all items together is reached",
         "run the rest with `agenthost resume ",
         " --run-calls MORE`",
     ] {

@@ -461,9 +461,6 @@ fn a_batch_and_its_page() {
     insta::assert_snapshot!(screen(&machine, &["batch", "fails.wasm", "items.jsonl", "--output", "results.jsonl"]), @"
     --- stderr
     run [the run's id]: 2 items: 0 ok, 2 failed (1 escalated, 1 failed); 0 calls, 0 tokens in, 0 out, $0.00, [duration], [rate]
-    note: the most frequent failures:
-      1 item: as asked
-      1 item: too dear
     --- exit code 1
     ");
     insta::assert_snapshot!(screen(&machine, &["show", &newest(&machine)]), @"
@@ -607,7 +604,7 @@ fn a_run_that_is_not_in_the_journal() {
     machine.run(["run", "leaf.wasm", "--input", "\"=fine\""]);
     insta::assert_snapshot!(screen(&machine, &["show", "1aaaaaaaa-aaaaa"]), @"
     --- stderr
-    error: no run is called `[the run's id]`
+    error: the journal [work]/.agenthost/journal.db: no run is called `[the run's id]`
 
     hint: The latest are [the run's id]
     --- exit code 2

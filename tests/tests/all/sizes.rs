@@ -170,10 +170,10 @@ fn the_list_of_runs() {
     1m8aaaaaa-00002  2 h ago     demo:triage@0.1.0    failed        $5.00  1 min 2 s
     ");
     insta::assert_snapshot!(screen(&machine, WIDE, &["runs"], 0), @"
-    RUN              STARTED (UTC)        AGE         KIND   PLUGIN                  STATE        TASKS     TOKENS    COST       TIME
-    1m8aaaaaa-00003  [when it started]    5 min ago   run    demo:market-scan@0.1.0  done             3  8,672,216  $17.50  1 min 2 s
-    1m8aaaaaa-00001  [when it started]    20 min ago  run    demo:market-scan@0.1.0  interrupted      -          -       -          -
-    1m8aaaaaa-00002  [when it started]    2 h ago     batch  demo:triage@0.1.0       failed           2  2,477,776   $5.00  1 min 2 s
+    RUN              STARTED (UTC)        AGE         KIND   PLUGIN                  STATE          TASKS     TOKENS    COST       TIME
+    1m8aaaaaa-00003  [when it started]    5 min ago   run    demo:market-scan@0.1.0  done               3  8,672,216  $17.50  1 min 2 s
+    1m8aaaaaa-00001  [when it started]    20 min ago  run    demo:market-scan@0.1.0  interrupted        -          -       -          -
+    1m8aaaaaa-00002  [when it started]    2 h ago     batch  demo:triage@0.1.0       failed       2 items  2,477,776   $5.00  1 min 2 s
     ");
 }
 
@@ -383,6 +383,7 @@ fn a_batch_and_ctrl_c() {
     estimate: 20 tasks, no earlier runs, at worst $80.00
     run [the run's id]: 20 items: 0 ok, 4 cut off, 16 not started; 4 calls, 300
       tokens in, 400 out, $0.00475, [time], [rate]
+    note: 4 calls in flight were given up, counted as 700 tokens
     note: 16 items not started and 4 items cut off, because it was interrupted
     note: what was paid for is kept; run the rest with `agenthost resume
       [the run's id]`
@@ -395,6 +396,7 @@ fn a_batch_and_ctrl_c() {
     insta::assert_snapshot!(interrupted, @"
     estimate: 20 tasks, no earlier runs, at worst $80.00
     run [the run's id]: 20 items: 0 ok, 4 cut off, 16 not started; 4 calls, 300 tokens in, 400 out, $0.00475, [time], [rate]
+    note: 4 calls in flight were given up, counted as 700 tokens
     note: 16 items not started and 4 items cut off, because it was interrupted
     note: what was paid for is kept; run the rest with `agenthost resume [the run's id]`
     ");

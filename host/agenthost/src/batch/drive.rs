@@ -4,7 +4,11 @@
 //! a task that never ends holds back the others in the end, and memory stays bounded. The loop ends when all tasks have
 //! ended, or stops before: after a number of failures, at a limit on the sum of all tasks, at a key that a provider
 //! refuses, at a fault of the host, on interruption, and when the results cannot be written. Tasks that run at that moment
-//! are awaited and written if possible, since they are paid for.
+//! are awaited and written if possible, since they are paid for. A stop is about new work only: tasks whose outcomes are
+//! recorded are still taken over and written, so that a resumed batch never has fewer results than before.
+//!
+//! Nothing is written before the first item has an outcome of its own. A batch that stops before leaves the output as it
+//! was.
 //!
 //! Left out: cancelling running tasks, which is up to the [`Runner`], and time, except for the duration of the whole.
 
@@ -20,8 +24,9 @@ use super::tasks::Task;
 use super::workers::Workers;
 use super::{ItemEnd, Runner};
 use crate::cancellation::Cancellation;
-use agenthost_core::error::{Error, Result};
+use agenthost_core::error::{Error, Result, with_causes};
 use agenthost_core::limits::{LimitKind, LimitOwner, Spent};
+use agenthost_core::printable::one_line;
 use agenthost_core::run::ModelReport;
 use agenthost_core::task::{FailureClass, TaskId};
 
@@ -71,6 +76,27 @@ impl Stop {
             Self::Failed(_) => "error",
         }
     }
+
+    /// Returns the reason as a clause for people. `owner` is [`Summary::limit_owner`].
+    ///
+    /// ```
+    /// use agenthost::LimitKind;
+    /// use agenthost::batch::drive::Stop;
+    ///
+    /// let stop = Stop::Limit(LimitKind::Calls);
+    /// assert_eq!(stop.clause(None), "the limit of model calls of all items together is reached");
+    /// ```
+    pub fn clause(&self, owner: Option<&LimitOwner>) -> String {
+        match (self, owner) {
+            (Self::MaxFailures(1), _) => "1 item had failed".to_owned(),
+            (Self::MaxFailures(most), _) => format!("{most} items had failed"),
+            (Self::Limit(_), Some(owner)) => format!("{owner} is used up"),
+            (Self::Limit(limit), None) => format!("the limit of {} of all items together is reached", limit.words()),
+            (Self::KeyRefused(refusal), _) => format!("a key was refused: {}", one_line(refusal)),
+            (Self::Interrupted, _) => "it was interrupted".to_owned(),
+            (Self::Failed(error), _) => with_causes(error),
+        }
+    }
 }
 
 /// The state of a batch at some time.
@@ -117,19 +143,23 @@ impl Summary {
         self.ok + self.failures() + self.cut_off
     }
 
-    /// Returns the most frequent messages of failures, at most `most`, each with the number of its items.
+    /// Returns the most frequent messages of failures, at most `most`, each with the number of its items. Messages that
+    /// differ only in numbers count as one, under the first of them.
     ///
     /// ```
     /// let mut summary = agenthost::batch::drive::Summary::default();
-    /// summary.messages = [("late".to_owned(), 1), ("lost".to_owned(), 3)].into();
-    /// assert_eq!(summary.frequent_messages(1), [("lost", 3)]);
+    /// summary.messages = [("late".to_owned(), 1), ("lost 3 of 9".to_owned(), 2), ("lost 4 of 9".to_owned(), 1)].into();
+    /// assert_eq!(summary.frequent_messages(1), [("lost 3 of 9", 3)]);
     /// ```
     pub fn frequent_messages(&self, most: usize) -> Vec<(&str, u64)> {
-        let mut messages: Vec<_> = self
-            .messages
-            .iter()
-            .map(|(text, count)| (text.as_str(), *count))
-            .collect();
+        let mut kinds: BTreeMap<Vec<&str>, (&str, u64)> = BTreeMap::new();
+        for (text, count) in &self.messages {
+            let words = text
+                .split(|c: char| c.is_ascii_digit())
+                .filter(|words| !words.is_empty());
+            kinds.entry(words.collect()).or_insert((text, 0)).1 += count;
+        }
+        let mut messages: Vec<_> = kinds.into_values().collect();
         messages.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
         messages.truncate(most);
         messages
@@ -197,6 +227,8 @@ pub async fn drive<W: Write>(
         waiting: BTreeMap::new(),
         unwritable: false,
         written: None,
+        ready: Vec::new(),
+        left_out: false,
         begun: 0,
         is_canceled: false,
         is_at_limit: false,
@@ -209,7 +241,7 @@ pub async fn drive<W: Write>(
     };
     let mut running = FuturesUnordered::new();
     loop {
-        while running.len() < batch.summary.workers as usize && batch.may_start(runner, stop) {
+        while running.len() < batch.summary.workers as usize && batch.may_take(runner, stop) {
             let task = match tasks.next() {
                 None => break,
                 Some(Ok(task)) => task,
@@ -220,6 +252,7 @@ pub async fn drive<W: Write>(
             };
             batch.written.get_or_insert(task.number);
             batch.begun = task.number + 1;
+            let is_left_out = batch.summary.stop.is_some() && runner.next_recorded(task.number) != Some(task.number);
             let Task {
                 number,
                 items,
@@ -227,6 +260,10 @@ pub async fn drive<W: Write>(
                 bad,
             } = task;
             match input {
+                Some(_) if is_left_out => {
+                    batch.left_out = true;
+                    batch.ended(number, Vec::new());
+                }
                 Some(input) => {
                     let end = runner.run(number, input);
                     running.push(async move { (number, items, bad, end.await) });
@@ -253,12 +290,14 @@ pub async fn drive<W: Write>(
         batch.notice(runner, stop);
         batch.ended(number, records(items, Some(end), bad, settings.layout));
     }
-    let mut summary = batch.summary;
     // It came when everything was done.
-    let late = matches!(summary.stop, Some(Stop::Limit(_) | Stop::Interrupted)) && summary.cut_off == 0;
-    if late && tasks.next().is_none() {
-        summary.stop = None;
+    let is_late = matches!(batch.summary.stop, Some(Stop::Limit(_) | Stop::Interrupted)) && batch.summary.cut_off == 0;
+    if is_late && !batch.left_out && tasks.next().is_none() {
+        batch.summary.stop = None;
+        batch.summary.limit_owner = None;
     }
+    batch.finish();
+    let mut summary = batch.summary;
     summary.spent.wall = started.elapsed();
     summary
 }
@@ -278,6 +317,10 @@ struct BatchProgress<'o, W> {
     unwritable: bool,
     /// The first task whose lines are not written: those of all tasks before it are. `None` before the first task.
     written: Option<u64>,
+    /// Results whose turn has come, held back until some item has an outcome of its own.
+    ready: Vec<Record>,
+    /// `true` if a task was not started because the batch had stopped.
+    left_out: bool,
     /// The task that is started next.
     begun: u64,
     is_canceled: bool,
@@ -315,9 +358,16 @@ impl<W: Write> BatchProgress<'_, W> {
         }
     }
 
-    fn may_start(&mut self, runner: &dyn Runner, stop: &Cancellation) -> bool {
+    /// Returns whether the next task may be taken: to start it, or once the batch has stopped, as long as recorded tasks
+    /// follow.
+    fn may_take(&mut self, runner: &dyn Runner, stop: &Cancellation) -> bool {
         self.notice(runner, stop);
-        self.summary.stop.is_none() && self.begun - self.written.unwrap_or(self.begun) < window(self.summary.workers)
+        let may_follow = match &self.summary.stop {
+            None => true,
+            Some(Stop::Failed(_)) if self.unwritable || !self.is_broken => false,
+            Some(_) => runner.next_recorded(self.begun).is_some(),
+        };
+        may_follow && self.begun - self.written.unwrap_or(self.begun) < window(self.summary.workers)
     }
 
     /// Stops the batch. Only the first reason is kept.
@@ -363,7 +413,20 @@ impl<W: Write> BatchProgress<'_, W> {
             return;
         }
         self.waiting.insert(number, records);
-        if let Err(error) = self.write() {
+        let written = self.write();
+        self.check(written);
+    }
+
+    /// Writes an output without any result, such as the header of a table, if the batch has come to its end.
+    fn finish(&mut self) {
+        if self.summary.stop.is_none() {
+            let written = self.output.flush();
+            self.check(written);
+        }
+    }
+
+    fn check(&mut self, written: Result<()>) {
+        if let Err(error) = written {
             self.unwritable = true;
             // This replaces any other reason: an interrupted batch that lost results has to report it.
             self.summary.stop = Some(Stop::Failed(error));
@@ -384,17 +447,19 @@ impl<W: Write> BatchProgress<'_, W> {
     }
 
     fn write(&mut self) -> Result<()> {
-        let mut some = false;
         let mut written = self.written.unwrap_or_default();
         while let Some(records) = self.waiting.remove(&written) {
             written += 1;
             self.written = Some(written);
-            for record in &records {
-                self.output.write(record)?;
-            }
-            some = true;
+            self.ready.extend(records);
         }
-        if some { self.output.flush() } else { Ok(()) }
+        if self.ready.is_empty() || self.summary.ok + self.summary.failures() == 0 {
+            return Ok(());
+        }
+        for record in std::mem::take(&mut self.ready) {
+            self.output.write(&record)?;
+        }
+        self.output.flush()
     }
 }
 

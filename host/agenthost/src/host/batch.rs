@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::call_context::Ending;
 use super::events::EventLog;
 use super::fault::caught;
-use super::record::{Mode, Recorder};
+use super::record::{Mode, Recorder, SettledTasks};
 use super::run::FailedTasks;
 use super::tree::{NewTask, RunState};
 use super::waits::BatchWaits;
@@ -24,11 +24,11 @@ use crate::cancellation::Cancellation;
 use agenthost_core::error::{Error, Result, with_causes};
 use agenthost_core::failpoint;
 use agenthost_core::limits::ledger::Account;
-use agenthost_core::limits::{LimitKind, LimitOwner, Limits, LimitsPatch, Spent};
+use agenthost_core::limits::{LimitKind, LimitOwner, Limits, LimitsPatch};
 use agenthost_core::run::{Difference, RunId};
 use agenthost_core::task::{Failure, FailureClass, Outcome, TaskId};
 use agenthost_gate::Pressure;
-use agenthost_journal::{RunKind, RunRecord, RunStatus, RunSummary, TaskCounts};
+use agenthost_journal::{RunKind, RunRecord, RunStatus, RunSummary, StopRecord, TaskCounts};
 
 /// A batch that is under way.
 ///
@@ -63,11 +63,17 @@ pub struct Batch {
     host: Host,
     plugin: Arc<LoadedPlugin>,
     limits: Limits,
+    /// The limits of all tasks together.
+    sums: Limits,
     account: Account,
     run: Arc<RunState>,
     recorder: Option<Arc<Recorder>>,
     /// The tasks that had begun when the batch was recorded, for a replay.
     begun: Option<BTreeSet<u64>>,
+    /// The tasks whose recorded outcomes stay.
+    settled: BTreeSet<u64>,
+    /// `true` if the record is read and not changed.
+    only_reads: bool,
     /// The error of the first provider that refused its key.
     refused_key: Arc<OnceLock<String>>,
     stop: CancellationToken,
@@ -110,6 +116,7 @@ pub struct BatchBuilder {
     command: Value,
     from: Option<(RunRecord, Mode)>,
     again: Option<TaskId>,
+    only_reads: bool,
     stop: Cancellation,
 }
 
@@ -124,6 +131,7 @@ impl Host {
             command: Value::Null,
             from: None,
             again: None,
+            only_reads: false,
             stop: Cancellation::new(),
         }
     }
@@ -199,6 +207,58 @@ impl BatchBuilder {
         self
     }
 
+    /// Returns whether a resumed batch of `tasks` tasks has nothing left to do: it has ended, and the outcomes of all tasks
+    /// are recorded and stay.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorClass::Host`](agenthost_core::error::ErrorClass::Host) if the journal cannot be read.
+    pub async fn has_nothing_left(&self, tasks: u64) -> Result<bool> {
+        match &self.from {
+            Some((record, mode @ Mode::Resume { .. })) if has_come_to_its_end(record, tasks) => {
+                let recorder = self.host.recorder(record, *mode, self.again.clone());
+                let settled = settled(recorder.as_deref(), &self.plugin.loaded).await?;
+                Ok(settled.numbers.len() as u64 >= tasks)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Takes recorded outcomes over and changes nothing in the record, not even the end of the batch: for a batch that
+    /// [has nothing left to do](BatchBuilder::has_nothing_left). A task without a recorded outcome ends as canceled.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::batch::{Runner as _, drive::Summary};
+    /// use agenthost::{FailedTasks, Host, Journal};
+    /// use serde_json::json;
+    ///
+    /// # let component = double();
+    /// # let dir = tempfile::tempdir()?;
+    /// let journal = Journal::sqlite(dir.path().join("journal.db"))?;
+    /// let host = Host::builder().journal(journal.clone()).build()?;
+    /// let double = host.load_bytes(&component)?;
+    /// let batch = host.batch(&double).open().await?;
+    /// batch.run(0, json!(21)).await;
+    /// let mut summary = Summary::default();
+    /// summary.ok = 1;
+    /// batch.end(&summary).await?;
+    /// drop(batch);
+    ///
+    /// let resumed = host.batch(&double).resume(&journal.find("last")?, FailedTasks::Keep);
+    /// assert!(resumed.has_nothing_left(1).await? && !resumed.has_nothing_left(2).await?);
+    /// let batch = resumed.only_read().open().await?;
+    /// assert_eq!(batch.run(0, json!(21)).await.outcome.output::<u32>()?, 42);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn only_read(mut self) -> Self {
+        self.only_reads = true;
+        self
+    }
+
     /// Cancels the running tasks once `stop` is cancelled.
     pub fn stop(mut self, stop: &Cancellation) -> Self {
         self.stop = stop.clone();
@@ -222,6 +282,7 @@ impl BatchBuilder {
             command,
             from,
             again,
+            only_reads,
             stop,
         } = self;
         let plugin = plugin.loaded;
@@ -232,38 +293,54 @@ impl BatchBuilder {
         let recorder = host.recorder(&record, mode, again);
         let waits = BatchWaits::default();
         let events = EventLog::of_batch(waits.clone());
-        host.check_allowance(recorder.as_deref())?;
+        if !only_reads {
+            host.check_allowance(recorder.as_deref())?;
+        }
         // A fault ends the batch, and not what else the caller cancels.
         let stop = stop.token().child_token();
         let run = RunState::new(&host, &plugin, &record, recorder.clone(), &stop, events)?;
-        if let Some(recorder) = &recorder {
+        if let Some(recorder) = recorder.as_ref().filter(|_| !only_reads) {
             recorder.claim().await?;
             recorder.begin(record).await?;
         }
         let sums = host.config().run().limits.overridden_by(&run_limits);
         let account = Account::root(&sums).named(LimitOwner::Run);
         // Booked all at once, so that no new request is sent against a limit that an earlier execution has used up.
-        let (spent, tasks) = match &recorder {
-            Some(recorder) => recorder.settled_already(&plugin.info.digest.hex()).await?,
-            None => (Spent::default(), 0),
-        };
+        let settled = settled(recorder.as_deref(), &plugin).await?;
         let begun = match &recorder {
             Some(recorder) => recorder.begun().await?,
             None => None,
         };
-        account.restore_below(&spent, tasks);
+        account.restore_below(&settled.spent, settled.tasks);
         Ok(Batch {
             limits: host.task_limits(&plugin, &limits),
             host,
             plugin,
+            sums,
             account,
             run,
             recorder,
             begun,
+            settled: settled.numbers,
+            only_reads,
             refused_key: Arc::default(),
             stop,
             waits,
         })
+    }
+}
+
+/// Returns whether a batch of `tasks` tasks ended by itself, with an outcome of every item.
+fn has_come_to_its_end(record: &RunRecord, tasks: u64) -> bool {
+    let summary = record.end.as_ref().map(|end| &end.summary);
+    summary.is_some_and(|summary| summary.stopped.is_none() && summary.counts.tasks >= tasks)
+}
+
+/// Returns the finished tasks of a batch of `plugin`.
+async fn settled(recorder: Option<&Recorder>, plugin: &LoadedPlugin) -> Result<SettledTasks> {
+    match recorder {
+        Some(recorder) => recorder.settled_already(&plugin.info.digest.hex()).await,
+        None => Ok(SettledTasks::default()),
     }
 }
 
@@ -299,7 +376,7 @@ impl Batch {
     /// [`ErrorClass::Host`](agenthost_core::error::ErrorClass::Host) if the journal cannot be written.
     pub async fn end(&self, summary: &Summary) -> Result<()> {
         self.run.flush().await;
-        let Some(recorder) = &self.recorder else {
+        let Some(recorder) = self.recorder.as_ref().filter(|_| !self.only_reads) else {
             return Ok(());
         };
         let status = match &summary.stop {
@@ -311,9 +388,23 @@ impl Batch {
             outcome: None,
             spent: summary.spent.clone(),
             models: summary.models.clone(),
-            counts: TaskCounts::new(summary.ok, summary.failures() + summary.cut_off),
+            counts: TaskCounts::new(summary.ok, summary.failures()),
+            stopped: summary.stop.as_ref().map(|stop| self.stopped(stop, summary)),
         };
         recorder.end(status, recorded).await
+    }
+
+    fn stopped(&self, stop: &Stop, summary: &Summary) -> StopRecord {
+        let owner = summary.limit_owner.as_ref();
+        let mut record = StopRecord::new(stop.name(), stop.clause(owner));
+        if let Stop::Limit(limit) = stop {
+            record.limit = Some(*limit);
+            record.owner = owner.cloned();
+            if let Some(most) = self.sums.describe(*limit).filter(|_| owner.is_none()) {
+                record.message.push_str(&format!(" ({most})"));
+            }
+        }
+        record
     }
 
     async fn item(&self, number: u64, input: Value) -> ItemEnd {
@@ -327,6 +418,9 @@ impl Batch {
             return failed(format!("a batch has at most {} tasks", u32::MAX));
         };
         let cancel = self.stop.child_token();
+        if self.only_reads {
+            cancel.cancel();
+        }
         let run = self.run.item(Ending::new(&cancel, &self.refused_key));
         let started = Instant::now();
         let limits = self.limits.clone();
@@ -368,7 +462,7 @@ impl Runner for Batch {
 
     fn exhausted(&self) -> Option<LimitKind> {
         // A replay ends where the record does.
-        if self.recorder.as_ref().is_some_and(|recorder| recorder.is_replay()) {
+        if self.only_reads || self.recorder.as_ref().is_some_and(|recorder| recorder.is_replay()) {
             return None;
         }
         if self.recorder.as_ref().is_some_and(|recorder| recorder.full().is_some()) {
@@ -387,5 +481,9 @@ impl Runner for Batch {
 
     fn fault(&self) -> Option<Error> {
         self.run.fault()
+    }
+
+    fn next_recorded(&self, from: u64) -> Option<u64> {
+        self.settled.range(from..).next().copied()
     }
 }

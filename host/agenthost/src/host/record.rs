@@ -401,8 +401,7 @@ impl Recorder {
         blocking(&self.journal, move |journal| {
             let mut begun = BTreeSet::new();
             journal.each_task(&run, "root", &mut |task| {
-                let number = task.id.strip_prefix("root/");
-                begun.extend(number.and_then(|number| number.parse::<u64>().ok()));
+                begun.extend(number(&task.id));
                 ControlFlow::Continue(())
             })?;
             Ok(Some(begun))
@@ -410,15 +409,14 @@ impl Recorder {
         .await
     }
 
-    /// Returns what the finished tasks of a batch have used, with all tasks below them, and the number of these tasks.
-    /// A task counts if its plugin has this digest and if resuming keeps its outcome.
-    pub(super) async fn settled_already(&self, digest: &str) -> Result<(Spent, u64)> {
+    /// Returns the finished tasks of a batch. A task counts if its plugin has this digest and if resuming keeps its outcome.
+    pub(super) async fn settled_already(&self, digest: &str) -> Result<SettledTasks> {
         let Mode::Resume { failed } = self.mode else {
-            return Ok((Spent::default(), 0));
+            return Ok(SettledTasks::default());
         };
         let (run, digest, again) = (self.run.clone(), digest.to_owned(), self.again.clone());
         blocking(&self.journal, move |journal| {
-            let (mut sum, mut tasks, mut stays) = (Spent::default(), 0, false);
+            let (mut settled, mut stays) = (SettledTasks::default(), false);
             journal.each_task(&run, "root", &mut |task| {
                 let report = task.end.and_then(|end| end.report.whole());
                 if task.id.matches('/').count() == 1 {
@@ -426,17 +424,34 @@ impl Recorder {
                     let id = TaskId::recorded(&task.id);
                     let is_asked_again = again.as_ref().is_some_and(|again| is_within(again, &id));
                     stays = task.digest == digest && keeps && !is_asked_again;
+                    settled.numbers.extend(number(&task.id).filter(|_| stays));
                 }
                 if let Some(report) = report.filter(|_| stays) {
-                    sum.add(&report.spent);
-                    tasks += 1;
+                    settled.spent.add(&report.spent);
+                    settled.tasks += 1;
                 }
                 ControlFlow::Continue(())
             })?;
-            Ok((sum, tasks))
+            Ok(settled)
         })
         .await
     }
+}
+
+/// The finished tasks of a batch that is resumed.
+#[derive(Debug, Default)]
+pub(super) struct SettledTasks {
+    /// The resources that they used, with all tasks below them.
+    pub(super) spent: Spent,
+    /// The number of tasks, with all tasks below them.
+    pub(super) tasks: u64,
+    /// Their numbers.
+    pub(super) numbers: BTreeSet<u64>,
+}
+
+/// Returns the number of a task of a batch.
+fn number(task: &str) -> Option<u64> {
+    task.strip_prefix("root/")?.parse().ok()
 }
 
 /// Checks that the model calls of a task can be made again.

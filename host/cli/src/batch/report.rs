@@ -1,5 +1,6 @@
 //! The output of a batch: the moving line, the summary for people, the document, the exit code.
 
+use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -12,9 +13,9 @@ use crate::table;
 use agenthost::BatchWaits;
 use agenthost::batch::drive::{Stop, Summary};
 use agenthost::config::Config;
-use agenthost::limits::LimitKind;
+use agenthost::limits::{LimitKind, LimitOwner};
 use agenthost::printable::one_line;
-use agenthost::run::{REPORT_FORMAT, RunId};
+use agenthost::run::{ModelReport, REPORT_FORMAT, RunId};
 use agenthost::task::FailureClass;
 
 /// The width of the bar.
@@ -23,11 +24,24 @@ const BAR: usize = 20;
 /// The most messages of failures that the summary shows.
 const MESSAGES: usize = 5;
 
-/// The moving line, unless `--quiet` is given or stderr is not a terminal.
+/// The time between two lines about a wait of the whole batch, without a terminal.
+const WAITS_SHOWN: Duration = Duration::from_mins(1);
+
+/// The moving line, unless `--quiet` is given or stderr is not a terminal. Without a terminal, a line a minute while all
+/// running items wait.
 pub(super) struct ProgressLine {
     line: Arc<Mutex<Line>>,
-    progress: Progress,
+    _progress: Progress,
     items: u64,
+    reporter: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Drop for ProgressLine {
+    fn drop(&mut self) {
+        if let Some(reporter) = &self.reporter {
+            reporter.abort();
+        }
+    }
 }
 
 struct Line {
@@ -37,14 +51,20 @@ struct Line {
 }
 
 impl ProgressLine {
-    pub(super) fn new(items: u64, waits: BatchWaits) -> Self {
+    pub(super) fn new(items: u64, waits: BatchWaits, printer: &Printer) -> Self {
+        let reporter = (!printer.moves()).then(|| tokio::spawn(report_waits(waits.clone(), printer.clone())));
         let line = Arc::new(Mutex::new(Line {
             parts: vec![Part::whole(9, format!("0/{}", table::count(items)))],
             started: Instant::now(),
             waits,
         }));
         let progress = Progress::draw(&line);
-        Self { line, progress, items }
+        Self {
+            line,
+            _progress: progress,
+            items,
+            reporter,
+        }
     }
 
     pub(super) fn show(&self, summary: &Summary) {
@@ -54,17 +74,33 @@ impl ProgressLine {
 
     /// Removes the line.
     pub(super) fn finish(self) {
-        self.progress.finish();
+        drop(self);
     }
+}
+
+/// Prints a line a minute while all running items wait.
+async fn report_waits(waits: BatchWaits, printer: Printer) {
+    loop {
+        tokio::time::sleep(WAITS_SHOWN).await;
+        if let Some(wait) = waiting(&waits) {
+            printer.say(&wait);
+        }
+    }
+}
+
+/// Returns words such as `waiting: overloaded, next try in 7 s` if all running items wait.
+fn waiting(waits: &BatchWaits) -> Option<String> {
+    let wait = waits.all()?;
+    let reason = format!("waiting{}", wait.reason.map_or("", words));
+    Some(next_try(&reason, wait.until))
 }
 
 impl Lines for Line {
     fn lines(&self, width: usize, _: usize) -> Vec<String> {
         let mut parts = self.parts.clone();
         parts.push(Part::whole(2, seconds(self.started.elapsed())));
-        if let Some(wait) = self.waits.all() {
-            let reason = format!("waiting{}", wait.reason.map_or("", words));
-            parts.push(Part::whole(6, next_try(&reason, wait.until)));
+        if let Some(wait) = waiting(&self.waits) {
+            parts.push(Part::whole(6, wait));
         }
         vec![fit(parts, width)]
     }
@@ -150,17 +186,21 @@ pub(super) fn say(run: Option<&RunId>, summary: &Summary, all: u64, printer: &Pr
     }
     let spent = &summary.spent;
     let run = run.map(|run| format!("run {run}: ")).unwrap_or_default();
+    let rate = match summary.rate(spent.wall) {
+        rate if rate > 0.0 => format!(", {rate:.1} items/s"),
+        _ => String::new(),
+    };
     printer.say(&format!(
-        "{run}{counts}; {}, {} tokens in, {} out, {}, {}, {:.1} items/s",
+        "{run}{counts}; {}, {} tokens in, {} out, {}, {}{rate}",
         counted(spent.calls, "calls"),
         table::count(spent.input_tokens),
         table::count(spent.output_tokens),
         cost(summary),
         table::time(u64::try_from(spent.wall.as_millis()).unwrap_or(u64::MAX)),
-        summary.rate(spent.wall),
     ));
     let frequent = summary.frequent_messages(MESSAGES);
-    if !frequent.is_empty() {
+    // A list of failures of which each came once shows nothing about the others.
+    if summary.failures() == 1 || frequent.iter().any(|(_, count)| *count > 1) {
         let mut text = "the most frequent failures:".to_owned();
         for (message, count) in &frequent {
             text.push_str(&format!("\n  {}: {}", items(*count), one_line(message)));
@@ -174,40 +214,102 @@ pub(super) fn say(run: Option<&RunId>, summary: &Summary, all: u64, printer: &Pr
         }
         printer.note(&text);
     }
-    if cut_short(summary, all) {
-        let why = match &summary.stop {
-            Some(Stop::MaxFailures(most)) => format!("{} had failed (--max-failures {most})", items(*most)),
-            Some(Stop::Limit(_)) if let Some(owner) = &summary.limit_owner => format!("{owner} is used up"),
-            Some(Stop::Limit(limit)) => format!("the limit of {} of all items together is reached", limit.words()),
-            Some(Stop::KeyRefused(refusal)) => format!("a key was refused: {}", one_line(refusal)),
-            Some(Stop::Interrupted) => "it was interrupted".into(),
-            Some(Stop::Failed(_)) | None => return,
-        };
-        let left: Vec<_> = [(not_started, "not started"), (summary.cut_off, "cut off")]
-            .into_iter()
-            .filter(|(count, _)| *count > 0)
-            .map(|(count, what)| format!("{} {what}", items(count)))
-            .collect();
-        printer.note(&format!("{}, because {why}", left.join(" and ")));
+    if let Some(given_up) = given_up(&summary.models) {
+        printer.note(&given_up);
+    }
+}
+
+/// Describes the requests that were sent and given up, which are paid for, if there are any.
+fn given_up(models: &[ModelReport]) -> Option<String> {
+    let of = |count: fn(&ModelReport) -> u64| models.iter().map(count).fold(0, u64::saturating_add);
+    let requests = of(|model| model.abandoned.requests);
+    let tokens = of(|model| model.abandoned.at_most_tokens);
+    let was = if requests == 1 { "was" } else { "were" };
+    (requests > 0).then(|| {
+        format!(
+            "{} in flight {was} given up, counted as {}",
+            counted(requests, "calls"),
+            counted(tokens, "tokens")
+        )
+    })
+}
+
+/// Prints why a batch was cut short, as an error with `how_to_go_on` as its hint. An interruption is only noted.
+pub(super) fn say_why(summary: &Summary, all: u64, printer: &Printer, how_to_go_on: impl FnOnce() -> Option<String>) {
+    let stop = match &summary.stop {
+        Some(Stop::Failed(_)) | None => return,
+        Some(stop) if cut_short(summary, all) => stop,
+        Some(_) => return,
+    };
+    let mut why = stop.clause(summary.limit_owner.as_ref());
+    if let Stop::MaxFailures(most) = stop {
+        why.push_str(&format!(" (--max-failures {most})"));
+    }
+    let not_started = all.saturating_sub(summary.done());
+    let left: Vec<_> = [(not_started, "not started"), (summary.cut_off, "cut off")]
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{} {what}", items(count)))
+        .collect();
+    let why = format!("{}, because {why}", left.join(" and "));
+    match (stop, how_to_go_on()) {
+        (Stop::Interrupted, how) => {
+            printer.note(&why);
+            how.iter().for_each(|how| printer.note(how));
+        }
+        (_, how) => printer.problem(&why, how.as_deref()),
     }
 }
 
 /// Returns how the rest of a batch that was cut short can be run.
 pub(super) fn how_to_go_on(run: &RunId, summary: &Summary, config: &Config) -> String {
+    let spent = &summary.spent;
+    let kept = match spent.input_tokens == 0 && spent.output_tokens == 0 && summary.ok == 0 {
+        true => "nothing was paid",
+        false => "what was paid for is kept",
+    };
     let owner = summary.limit_owner.as_ref();
     if let Some(more) = owner.and_then(|owner| allowance::more(owner, config, SystemTime::now())) {
-        return format!("what was paid for is kept; {more}; then run the rest with `agenthost resume {run}`");
+        return format!("{kept}; {more}; then run the rest with `agenthost resume {run}`");
     }
     let raised = match &summary.stop {
-        Some(Stop::Limit(limit)) => match limit {
-            LimitKind::Tokens | LimitKind::Cost | LimitKind::Calls | LimitKind::Fuel => {
-                format!(" --run-{} MORE", limit.name())
-            }
-            _ => String::new(),
-        },
+        Some(Stop::Limit(limit)) => raised(*limit),
         _ => String::new(),
     };
-    format!("what was paid for is kept; run the rest with `agenthost resume {run}{raised}`")
+    format!("{kept}; run the rest with `agenthost resume {run}{raised}`")
+}
+
+/// Returns the flag of `resume` that raises a limit on all items together, or nothing if there is none.
+pub(crate) fn raised(limit: LimitKind) -> String {
+    match limit {
+        LimitKind::Tokens | LimitKind::Cost | LimitKind::Calls | LimitKind::Fuel => {
+            format!(" --run-{} MORE", limit.name())
+        }
+        _ => String::new(),
+    }
+}
+
+/// Prints how to run the items again that failed because of the model, if there are any.
+pub(super) fn note_repeatable(run: &RunId, summary: &Summary, printer: &Printer) {
+    match summary.failed.get(FailureClass::Model.name()) {
+        None | Some(0) => {}
+        Some(1) => printer.note(&format!(
+            "1 item failed because of the model; `agenthost resume {run}` runs it again"
+        )),
+        Some(count) => printer.note(&format!(
+            "{} failed because of the model; `agenthost resume {run}` runs them again",
+            items(*count)
+        )),
+    }
+}
+
+/// Refuses a batch of which the allowance allows nothing, and returns its exit code.
+pub(super) fn refuse_used_up(owner: &LimitOwner, config: &Config, printer: &Printer) -> ExitCode {
+    let more = allowance::more(owner, config, SystemTime::now()).unwrap_or_default();
+    printer.exhausted(
+        &format!("{owner} is used up, so nothing was started"),
+        &format!("To go on, {more}; then run it again."),
+    )
 }
 
 /// Returns the document of `--json`.

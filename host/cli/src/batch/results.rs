@@ -1,7 +1,8 @@
 //! The file for the results of a batch, which only one process writes.
 //!
 //! The file is locked from before the run is begun or taken over until the process ends, in whatever way; the system
-//! releases the lock. The file is emptied only once this process owns the run. Two processes that name the same file,
+//! releases the lock. The file is emptied only once this process owns the run and has a first result to write, or has
+//! found that there is none. Two processes that name the same file,
 //! two that resume the same batch for example, never write to it together. Pipes and devices are not locked: several
 //! processes may write to the same reader.
 
@@ -53,6 +54,8 @@ impl Form {
 /// The destination of the results.
 pub(super) enum Results {
     Stdout,
+    /// A file that is left as it is, because the results in it are those of a finished batch.
+    Kept,
     /// A file, and its name.
     File(File, String),
 }
@@ -92,23 +95,51 @@ impl Results {
         Ok(Self::File(file, name))
     }
 
-    /// Empties the file and returns an output that writes to it.
-    pub(super) fn begin(self, columns: Option<Columns>, printer: &Printer) -> Result<Output<Box<dyn Write>>> {
-        match self {
-            Self::Stdout => Ok(Output::new(printer.stdout(), "stdout")),
-            Self::File(file, name) => {
-                if file.metadata().is_ok_and(|file| file.is_file()) {
-                    file.set_len(0).map_err(|error| unwritable(&name, &error))?;
-                }
-                let file: Box<dyn Write> = Box::new(file);
-                let mut output = match columns {
-                    None => Output::new(file, name),
-                    Some(columns) => Output::csv(file, name, columns),
-                };
-                output.flush()?;
-                Ok(output)
-            }
+    /// Returns an output that empties the file before it writes to it.
+    pub(super) fn begin(self, columns: Option<Columns>, printer: &Printer) -> Output<Box<dyn Write>> {
+        let (to, name): (Box<dyn Write>, _) = match self {
+            Self::Stdout => return Output::new(printer.stdout(), "stdout"),
+            Self::Kept => (Box::new(std::io::sink()), String::new()),
+            Self::File(file, name) => (
+                Box::new(Emptied {
+                    file,
+                    is_emptied: false,
+                }),
+                name,
+            ),
+        };
+        match columns {
+            None => Output::new(to, name),
+            Some(columns) => Output::csv(to, name, columns),
         }
+    }
+}
+
+/// A file that is emptied before the first bytes are written to it.
+struct Emptied {
+    file: File,
+    is_emptied: bool,
+}
+
+impl Emptied {
+    fn empty(&mut self) -> std::io::Result<()> {
+        if !self.is_emptied && self.file.metadata().is_ok_and(|file| file.is_file()) {
+            self.file.set_len(0)?;
+        }
+        self.is_emptied = true;
+        Ok(())
+    }
+}
+
+impl Write for Emptied {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.empty()?;
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.empty()?;
+        self.file.flush()
     }
 }
 

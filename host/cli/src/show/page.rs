@@ -52,7 +52,7 @@ pub(super) fn page(shown: &Shown<'_>, all: bool, now: u64, width: usize) -> Styl
 fn head(shown: &Shown<'_>, now: u64) -> Styled {
     let (run, record) = (&shown.run, shown.run.record);
     let mut rows = vec![
-        ("run", format!("{} ({})", record.id, run.state.name())),
+        ("run", format!("{} ({})", record.id, run.state_words())),
         ("plugin", format!("{}, digest {}", record.plugin, short(&record.digest))),
         (
             "started",
@@ -86,6 +86,16 @@ fn head(shown: &Shown<'_>, now: u64) -> Styled {
     }
     if let Some(failure) = run.failure() {
         rows.push(("failure", failure.to_string()));
+    }
+    if let Some(stopped) = run.stopped() {
+        let why = match stopped.message.as_str() {
+            "" => &stopped.reason,
+            message => message,
+        };
+        rows.push(("stopped", format!("because {}", one_line(why))));
+    }
+    if let Some(command) = run.how_to_go_on() {
+        rows.push(("go on", command));
     }
     for model in run.summary().iter().flat_map(|summary| &summary.models) {
         rows.push(("model", model_line(model)));

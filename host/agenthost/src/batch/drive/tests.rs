@@ -25,6 +25,8 @@ struct Waits<F> {
     running: AtomicU64,
     most: AtomicU64,
     started: Mutex<Vec<u64>>,
+    /// The tasks whose outcomes are recorded.
+    recorded: BTreeSet<u64>,
     cancelled: Cancellation,
     broken: AtomicBool,
 }
@@ -38,6 +40,7 @@ fn waits<F: Fn(u64) -> Duration + Send + Sync>(takes: F) -> Waits<F> {
         running: AtomicU64::new(0),
         most: AtomicU64::new(0),
         started: Mutex::default(),
+        recorded: BTreeSet::new(),
         cancelled: Cancellation::new(),
         broken: AtomicBool::new(false),
     }
@@ -91,6 +94,10 @@ impl<F: Fn(u64) -> Duration + Send + Sync> Runner for Waits<F> {
     fn fault(&self) -> Option<Error> {
         let broken = self.broken.load(Ordering::Relaxed);
         broken.then(|| Error::host("the book is locked").with_hint("Unlock it."))
+    }
+
+    fn next_recorded(&self, from: u64) -> Option<u64> {
+        self.recorded.range(from..).next().copied()
     }
 }
 
@@ -227,6 +234,68 @@ async fn a_limit_on_the_sum_stops_what_has_not_begun() {
     let (summary, lines) = run(&runner, tasks(100, 1), settings(Workers::Fixed(4))).await;
     assert!(matches!(summary.stop, Some(Stop::Limit(LimitKind::Calls))));
     assert_eq!((summary.ok, lines.len()), (10, 10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn recorded_tasks_are_taken_over_whatever_has_stopped_the_batch() {
+    let recorded: BTreeSet<u64> = (0..5).chain(300..310).chain([999]).collect();
+    let mut runner = waits(second);
+    runner.allowed = 0;
+    runner.recorded = recorded.clone();
+    let (summary, lines) = run(&runner, tasks(1_000, 1), settings(Workers::Fixed(2))).await;
+    assert!(matches!(summary.stop, Some(Stop::Limit(LimitKind::Calls))));
+    assert_eq!(indexes(&lines), recorded.iter().copied().collect::<Vec<_>>());
+    assert_eq!(
+        *runner.started.lock().unwrap(),
+        indexes(&lines),
+        "nothing else is started"
+    );
+
+    // With all of them recorded, nothing is left that a limit could stop.
+    let mut runner = waits(second);
+    runner.allowed = 0;
+    runner.recorded = (0..100).collect();
+    let (summary, lines) = run(&runner, tasks(100, 1), settings(Workers::Fixed(2))).await;
+    assert_eq!((summary.stop.is_none(), summary.ok, lines.len()), (true, 100, 100));
+
+    // An interrupted batch takes them over, too.
+    let mut runner = waits(|_| Duration::ZERO);
+    runner.recorded = recorded.clone();
+    let (mut bytes, stop) = (Vec::new(), Cancellation::new());
+    stop.cancel();
+    let (fixed, mut output) = (settings(Workers::Fixed(2)), Output::new(&mut bytes, "here"));
+    let summary = drive(&runner, tasks(1_000, 1), fixed, &mut output, &stop, |_| {}).await;
+    assert!(matches!(summary.stop, Some(Stop::Interrupted)));
+    assert_eq!(summary.ok, recorded.len() as u64);
+    assert_eq!(String::from_utf8(bytes).unwrap().lines().count(), recorded.len());
+}
+
+/// Fails at any write and any flush.
+struct Untouched;
+
+impl Write for Untouched {
+    fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+        panic!("it is written to")
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        panic!("it is flushed")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_written_if_all_items_were_cut_off() {
+    let runner = waits(Duration::from_secs);
+    let mut output = Output::new(Untouched, "here");
+    let stop = runner.cancelled.clone();
+    let fixed = settings(Workers::Fixed(4));
+    let tasks = tasks(100, 1).skip(50);
+    let drive = drive(&runner, tasks, fixed, &mut output, &stop, |_| {});
+    let (summary, ()) = tokio::join!(drive, async {
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        stop.cancel();
+    });
+    assert_eq!((summary.done(), summary.cut_off), (4, 4));
 }
 
 #[tokio::test(start_paused = true)]
