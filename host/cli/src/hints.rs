@@ -57,6 +57,9 @@ fn batch(error: &Error) -> Option<String> {
     let hint = match error.downcast_ref()? {
         BatchError::UnknownFormat { .. } => "Give --format jsonl, --format csv or --format json.",
         BatchError::Device { .. } => "Give a file of items, or `-` for stdin.",
+        BatchError::Format { problem, .. } if problem.starts_with("the header: ") => {
+            "Correct the first line of the file: each column needs a name of its own."
+        }
         BatchError::Format { .. } => {
             "The items are JSON Lines, CSV or a JSON array, as the file's name or --format specifies."
         }

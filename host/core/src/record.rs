@@ -284,6 +284,13 @@ pub struct StopRecord {
 
 impl StopRecord {
     /// Creates a record of a stop for `reason`.
+    ///
+    /// ```
+    /// use agenthost_core::record::StopRecord;
+    ///
+    /// let stop = StopRecord::new("interrupted", "it was interrupted");
+    /// assert_eq!((stop.reason.as_str(), stop.limit), ("interrupted", None));
+    /// ```
     pub fn new(reason: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
             reason: reason.into(),

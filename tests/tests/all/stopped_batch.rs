@@ -227,6 +227,63 @@ fn a_file_is_left_as_it_was_if_no_item_comes_to_an_end() {
 }
 
 #[test]
+fn the_estimate_shows_what_is_left_of_an_allowance() {
+    let server = Server::start(echo);
+    let machine = machine_of(&priced(&server), 3);
+    let leaf = guest("leaf");
+    machine.write(OWN, "[allowance]\ntokens-per-day = 5000\ncost-per-month = 1\n");
+    let (code, screen) = machine.on_terminal(["batch", &leaf, "items.jsonl", "-o", "out.jsonl"]);
+    assert_eq!(code, 0, "{screen}");
+    let screen = screen.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        screen.contains(", left today: 5,000 tokens, left this month: $1.00"),
+        "{screen}"
+    );
+}
+
+#[test]
+fn two_columns_of_one_name_are_a_fault_of_the_header() {
+    let machine = machine();
+    machine.write("items.csv", "a,b,a\n1,2,3\n");
+    let refused = machine.run(["batch", &guest("misbehaves"), "items.csv"]);
+    let said = refused.error(2);
+    assert!(
+        said.contains("the header: two columns are named a") && said.contains("hint: Correct the first line"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_plan_explains_items_that_do_not_fit_as_a_batch_does() {
+    let machine = machine();
+    let triage = agenthost_tests::guests::plugin("triage").display().to_string();
+    machine.write("items.csv", "id;subject;text\n1;a;b\n");
+    let whole = machine.run(["plan", &triage, "--items", "items.csv"]);
+    assert!(
+        whole.error(2).contains("hint: The plugin takes a list: --size N"),
+        "{whole}"
+    );
+    let commas = [
+        "plan",
+        &triage,
+        "--items",
+        "items.csv",
+        "--size",
+        "5",
+        "--delimiter",
+        "comma",
+    ];
+    let said = machine.run(commas);
+    assert!(
+        said.error(2)
+            .contains("hint: With this --delimiter, the items have one column"),
+        "{said}"
+    );
+    let sized = machine.run(["plan", &triage, "--items", "300", "--size", "10"]);
+    assert!(sized.stdout.contains("one task  30 tasks (300 items)"), "{sized}");
+}
+
+#[test]
 fn an_allowance_in_money_needs_a_price() {
     let server = Server::start(echo);
     let machine = machine_of(&server.config(), 20);
