@@ -298,17 +298,19 @@ fn engine(report: &mut Report) {
             false => (CheckStatus::Ok, "does not affect this host"),
         };
         let severity = advisory.severity.map(Severity::word);
+        let rating = advisory.rating.map(Severity::word);
+        let shown = match (severity, rating) {
+            (Some(severity), _) => format!("severity {severity}"),
+            (None, Some(rating)) => format!("severity {rating} by our own rating"),
+            (None, None) => "severity not recorded".to_owned(),
+        };
         let link = advisory.link();
-        let found = format!(
-            "{verdict}: {} ({}); severity {}, {link}",
-            advisory.why(),
-            advisory.about,
-            severity.unwrap_or("not recorded"),
-        );
+        let found = format!("{verdict}: {} ({}); {shown}, {link}", advisory.why(), advisory.about,);
         report.checks.push(Check {
             state,
             affected: Some(affected),
             severity,
+            rating,
             link: Some(link),
             ..Check::new(&advisory.id, found)
         });

@@ -114,8 +114,16 @@ pub(super) async fn spawn(args: Args, global: &Global, env: &Env, printer: &Prin
         }
         question.clone()
     };
+    let reachable = |count: usize| match args.quorum {
+        Some(wanted) if wanted as usize > count => Err(Error::usage(format!(
+            "--quorum {wanted}: the number of tasks is {count}"
+        ))
+        .with_hint("Give at most as many as there are tasks.")),
+        _ => Ok(()),
+    };
     let is_single = args.each.is_none() && args.synthesize.is_none() && args.tasks.len() == 1;
     if is_single && let [task] = args.tasks.as_slice() {
+        reachable(1)?;
         let input = with_task(task);
         let run = run::Args::of("agenthost:ask", args.record, args.json, args.start, args.limits);
         let show = shown(args.json, answer);
@@ -145,6 +153,7 @@ pub(super) async fn spawn(args: Args, global: &Global, env: &Env, printer: &Prin
             (branches.collect(), Value::Null, args.tasks.len())
         }
     };
+    reachable(count)?;
     let synthesis = args.synthesize.map(|task| {
         json!({
             "task": task,

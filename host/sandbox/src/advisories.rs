@@ -19,6 +19,9 @@ pub struct Advisory {
     /// The severity as the advisory gives it: `low`, `moderate`, `high` or `critical`; `None` if it is not recorded.
     #[serde(default)]
     pub severity: Option<Severity>,
+    /// This project's own rating, from the subject alone; `docs/security.md` has the levels.
+    #[serde(default)]
+    pub rating: Option<Severity>,
     /// The affected part of the engine.
     part: String,
 }

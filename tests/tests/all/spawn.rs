@@ -124,6 +124,8 @@ fn what_is_wrong_is_found_before_anything_is_spent() {
     refused(&["x", "--file", "notes=no-such.md"], 2, "--file notes=no-such.md: ");
     refused(&["x", "y", "--each", "empty.csv"], 2, "--each takes one task");
     refused(&["x", "--each", "empty.csv"], 2, "empty.csv: no rows");
+    refused(&["x", "--quorum", "2"], 2, "--quorum 2: the number of tasks is 1");
+    refused(&["x", "y", "--quorum", "3"], 2, "--quorum 3: the number of tasks is 2");
     assert_eq!(server.count(), 0);
     let one = machine.run(["spawn", "Say hi"]);
     assert_eq!((one.code, one.stdout.as_str()), (0, "about Say hi\n"), "{one}");

@@ -17,6 +17,9 @@ pub(super) struct Check {
     /// The severity of an advisory, if it is recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) severity: Option<&'static str>,
+    /// This project's own rating of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) rating: Option<&'static str>,
     /// The address of an advisory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) link: Option<String>,
@@ -36,6 +39,7 @@ impl Check {
             found: found.into(),
             affected: None,
             severity: None,
+            rating: None,
             link: None,
             probe: None,
             hint: None,

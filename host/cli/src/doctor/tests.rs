@@ -150,5 +150,6 @@ fn each_open_advisory_says_whether_this_host_is_affected() {
             row.found
         );
         assert!(row.found.contains("; severity "), "{}", row.found);
+        assert!(!row.found.contains("not recorded"), "{}", row.found);
     }
 }
