@@ -77,7 +77,7 @@ pub fn fill(template: &str, values: &Value) -> Result<Filled, NoValue> {
         };
         let value = match values {
             Value::Object(fields) => fields.get(name),
-            value => Some(value).filter(|_| name == "value"),
+            value => (name == "value").then_some(value),
         };
         let value = match value {
             None => {
