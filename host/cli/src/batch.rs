@@ -29,7 +29,7 @@ use super::offline::{note_offline, refuse_unasked};
 use super::output::{Printer, exit};
 use super::run::{LimitArgs, MAX_INPUT_BYTES, max_memory, note_narrowed};
 use super::signals::interrupted;
-use super::start::{StartArgs, before_start};
+use super::start::{StartArgs, Starts, before_start};
 use super::terminal::moving;
 use super::which::PluginArgs;
 use agenthost::batch::drive::{Settings, Stop, drive};
@@ -445,7 +445,14 @@ async fn go(
             return Ok(refuse_used_up(&owner, host.config(), printer));
         }
         let places = (global, env, printer);
-        before_start(&host, &plugin, (own, &run), Some(found.tasks), args.start, places)?;
+        before_start(
+            &host,
+            &plugin,
+            (own, &run),
+            Starts::Batch(found.tasks),
+            args.start,
+            places,
+        )?;
     }
     let results = match (replay, args.output()) {
         (true, _) => Results::Stdout,

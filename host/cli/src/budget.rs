@@ -207,7 +207,8 @@ impl<'a> Plan<'a> {
     }
 
     /// Describes the limits that earlier tasks would not have kept to.
-    pub(super) fn too_low(&self) -> Vec<String> {
+    /// With `exact_tasks`, the limit of sub-tasks is the number that will be started, and not compared.
+    pub(super) fn too_low(&self, exact_tasks: bool) -> Vec<String> {
         let mut notes = Vec::new();
         let Some(typical) = &self.typical else { return notes };
         let basis = typical.basis();
@@ -229,7 +230,11 @@ impl<'a> Plan<'a> {
         }
         for (most, usual, what) in [
             (self.one.calls, typical.calls, "makes {} model calls"),
-            (self.one.sub_tasks, typical.sub_tasks, "starts {} sub-agents"),
+            (
+                self.one.sub_tasks.filter(|_| !exact_tasks),
+                typical.sub_tasks,
+                "starts {} sub-agents",
+            ),
         ] {
             if let Some(most) = most.filter(|most| *most < usual.median) {
                 notes.push(format!(
@@ -286,7 +291,7 @@ impl<'a> Plan<'a> {
     }
 
     fn notes(&self) -> Vec<String> {
-        let mut notes = self.too_low();
+        let mut notes = self.too_low(false);
         let is_real = !self.models.iter().any(|model| model.offline);
         if is_real && self.typical.as_ref().is_some_and(Typical::is_tiny) {
             notes.push("it is typically over within a second: sub-agents hardly pay for work so small".to_owned());

@@ -22,7 +22,7 @@ use super::offline::{note_offline, refuse_unasked};
 use super::output::{Bound, Printer, exit_code};
 use super::progress::Progress;
 use super::signals;
-use super::start::{StartArgs, before_start};
+use super::start::{StartArgs, Starts, before_start};
 use super::which::PluginArgs;
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
@@ -52,6 +52,9 @@ pub(super) struct Args {
     start: StartArgs,
     #[command(flatten)]
     limits: LimitArgs,
+    /// `true` if the limit of sub-tasks is the number that will be started, so that earlier runs show nothing about it.
+    #[arg(skip)]
+    pub(super) exact_tasks: bool,
 }
 
 /// Limits of the root task
@@ -140,6 +143,7 @@ impl Args {
             json,
             start,
             limits,
+            exact_tasks: true,
         }
     }
 }
@@ -173,7 +177,11 @@ pub(super) async fn start(
     let own = host.limits(&plugin, &limits);
     refuse_unasked(&host, &plugin, &own, printer)?;
     let all = &host.config().run().limits;
-    before_start(&host, &plugin, (own, all), None, args.start, (global, env, printer))?;
+    let starts = match args.exact_tasks {
+        true => Starts::TaskWithExactly,
+        false => Starts::Task,
+    };
+    before_start(&host, &plugin, (own, all), starts, args.start, (global, env, printer))?;
 
     let command = RecordedRunCommand::new(&args.which, args.limits.given(), global.offline_models, env)?;
     let command = match host.keeps_journal() {

@@ -15,6 +15,7 @@ use agenthost::Host;
 use agenthost::batch::items::{Found, Source};
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
+use agenthost::limits::Cap;
 
 /// The most characters of a task that name its branch.
 const NAME_CHARS: usize = 60;
@@ -170,6 +171,12 @@ pub(super) async fn spawn(args: Args, global: &Global, env: &Env, printer: &Prin
         "max-concurrent": args.max_concurrent,
         "synthesis": synthesis,
     });
+    if let Some(Cap::At(tasks)) = args.limits.patch()?.tasks
+        && tasks < count as u64
+    {
+        return Err(Error::usage(format!("--tasks {tasks}: {count} tasks are given"))
+            .with_hint("Leave out --tasks, or give fewer tasks."));
+    }
     let limits = args.limits.or_tasks(count);
     let run = run::Args::of("agenthost:fan-out", args.record, args.json, args.start, limits);
     run::start(run, Some(input), shown(args.json, report), global, env, printer).await

@@ -19,8 +19,18 @@ pub(super) struct StartArgs {
     confirm_above: Option<Usd>,
 }
 
-/// Shows the estimate on a terminal, and asks or refuses if the cost is above `--confirm-above`. `items` is the number of
-/// tasks of a batch; `None` for a run.
+/// The tasks that a command is about to start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Starts {
+    /// One task.
+    Task,
+    /// One task whose limit of sub-tasks is the number that it will start, so that earlier runs show nothing about it.
+    TaskWithExactly,
+    /// The tasks of a batch, this many.
+    Batch(u64),
+}
+
+/// Shows the estimate on a terminal, and asks or refuses if the cost is above `--confirm-above`.
 ///
 /// # Errors
 ///
@@ -29,14 +39,23 @@ pub(super) fn before_start(
     host: &Host,
     plugin: &Plugin,
     (limits, run): (Limits, &Limits),
-    items: Option<u64>,
+    starts: Starts,
     start: StartArgs,
     (global, env, printer): (&Global, &Env, &Printer),
 ) -> Result<()> {
     if !printer.moves() && start.confirm_above.is_none() {
         return Ok(());
     }
-    let mut plan = Plan::of(host, plugin, limits, run, items.unwrap_or(1))?;
+    let mut plan = Plan::of(
+        host,
+        plugin,
+        limits,
+        run,
+        match starts {
+            Starts::Task | Starts::TaskWithExactly => 1,
+            Starts::Batch(tasks) => tasks,
+        },
+    )?;
     if let Err(error) = plan.add_typical(global, env) {
         // A line of text is no reason to refuse a run.
         match start.confirm_above {
@@ -54,13 +73,19 @@ pub(super) fn before_start(
         };
         let words: Vec<_> = std::iter::once(estimate).chain(plan.left(&left)).collect();
         printer.say(&format!("estimate: {}", words.join(", ")));
-        plan.too_low().iter().for_each(|note| printer.note(note));
+        plan.too_low(starts == Starts::TaskWithExactly)
+            .iter()
+            .for_each(|note| printer.note(note));
     }
     let Some((bound, why)) = start.confirm_above.and_then(|bound| Some((bound, plan.above(bound)?))) else {
         return Ok(());
     };
     let refused = |what: &str| {
-        let of_all = if items.is_some() { "--run-cost, " } else { "" };
+        let of_all = if matches!(starts, Starts::Batch(_)) {
+            "--run-cost, "
+        } else {
+            ""
+        };
         Error::usage(format!("{why}: more than --confirm-above {bound}{what}")).with_hint(format!(
             "Raise --confirm-above, or lower the estimate with {of_all}--cost, --tokens or [run.limits]; `agenthost plan` \
              shows its parts."

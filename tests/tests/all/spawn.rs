@@ -124,6 +124,7 @@ fn what_is_wrong_is_found_before_anything_is_spent() {
     refused(&["x", "--file", "notes=no-such.md"], 2, "--file notes=no-such.md: ");
     refused(&["x", "y", "--each", "empty.csv"], 2, "--each takes one task");
     refused(&["x", "--each", "empty.csv"], 2, "empty.csv: no rows");
+    refused(&["x", "y", "--tasks", "1"], 2, "--tasks 1: 2 tasks are given");
     refused(&["x", "--quorum", "2"], 2, "--quorum 2: the number of tasks is 1");
     refused(&["x", "y", "--quorum", "3"], 2, "--quorum 3: the number of tasks is 2");
     assert_eq!(server.count(), 0);
@@ -136,7 +137,7 @@ fn a_stopped_run_is_resumed_without_paying_twice() {
     let server = server();
     let machine = machine_at(&server);
     let tasks = ["A", "B", "C", "D"];
-    let stopped = machine.run([&["spawn"][..], &tasks, &["--join", "all", "--calls", "3"]].concat());
+    let stopped = machine.run([&["spawn"][..], &tasks, &["--join", "all", "--calls", "2"]].concat());
     assert_eq!(stopped.code, 3, "{stopped}");
     let paid = server.count();
     let resumed = machine.run(["resume", "last", "--calls", "10", "--json"]).json(0);

@@ -12,6 +12,8 @@ agenthost_sdk::plugin!();
 
 /// The branches that run at once, unless the input sets another number.
 const MAX_CONCURRENT: u32 = 8;
+/// The percentage of the limits that is kept back for a synthesis.
+const FOR_SYNTHESIS: u8 = 25;
 /// The tokens with which a branch is of use, besides those of its texts.
 const LEAST_TOKENS: usize = 200;
 
@@ -26,6 +28,7 @@ async fn run(input: Plan) -> Result<Report, Failure> {
     let least = branches.iter().map(|branch| size(&branch.question)).min().unwrap_or(0) / 3 + LEAST_TOKENS;
     let most = input.max_concurrent.unwrap_or(MAX_CONCURRENT) as usize;
     let calls = branches.into_iter().map(|one| branch(one.name, ask::run(one.question)));
+    let kept = if input.synthesis.is_some() { FOR_SYNTHESIS } else { 0 };
     // Every policy takes the same bounds.
     macro_rules! bounded {
         ($policy:expr) => {
@@ -33,6 +36,7 @@ async fn run(input: Plan) -> Result<Report, Failure> {
                 .max_concurrent(most)
                 .split_equally()
                 .least_tokens(least as u64)
+                .keep_back(kept)
                 .await
         };
     }

@@ -57,7 +57,10 @@ fn a_branch_that_fails_is_listed_and_the_synthesis_learns_of_it() {
     assert!(text.contains("<no-answer>\nbad: "), "{text}");
     assert!(text.ends_with("Compare them."), "{text}");
     let shares = host.shares(ask::run);
-    assert_eq!((shares[2][0].part, shares[2][0].parts), (2, 3));
+    assert_eq!(
+        (shares[2][0].part, shares[2][0].parts, shares[2][0].keep_back),
+        (2, 3, 25)
+    );
 }
 
 #[test]
