@@ -127,7 +127,7 @@ pub mod gate {
 pub mod limits {
     pub use agenthost_core::limits::{
         Cap, DEFAULT_CONCURRENT_TASKS, DEFAULT_RUN_MEMORY, InvalidLimit, KeepBack, LimitKind, LimitOwner, Limits,
-        LimitsPatch, Percent, Spent, Usd, units,
+        LimitsPatch, Percent, Shortage, Spent, Usd, units,
     };
 }
 

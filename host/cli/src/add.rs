@@ -9,8 +9,10 @@ use super::global::Global;
 use super::output::Printer;
 use super::registry::{Offer, along, project};
 use agenthost::config::Env;
-use agenthost::error::{Error, Result};
+use agenthost::error::{Error, Result, with_causes};
 use agenthost::registry::Reference;
+use agenthost::registry::lock::Locked;
+use agenthost::registry::project::Project;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -18,7 +20,8 @@ pub(super) struct Args {
     /// registry.example/acme/competitor:1.2.0
     #[arg(value_name = "REF")]
     reference: String,
-    /// Accept the requested capabilities; without this flag, they are only shown
+    /// Accept the requested capabilities, and a release that does not run yet in the place of one that runs; without
+    /// this flag, they are only shown
     #[arg(long)]
     accept: bool,
     /// Change nothing, and fail if the plugin is not in the lock file
@@ -79,6 +82,23 @@ pub(super) async fn add(args: &Args, global: &Global, env: &Env, printer: &Print
         ));
         return printer.refuse(document, error);
     }
+    if !args.accept
+        && let Some((locked, offer, missing)) = offers.iter().find_map(|offer| worse(&project, offer))
+    {
+        let error = Error::denied(format!(
+            "nothing was changed: {} {} runs, and {}",
+            locked.name,
+            locked.version,
+            with_causes(missing)
+        ));
+        return printer.refuse(
+            document,
+            error.with_hint(format!(
+                "Vet the new release first: agenthost vet {}@{} --accept. To write it nevertheless, add --accept.",
+                offer.found.name, offer.found.version
+            )),
+        );
+    }
     let count = offers.len();
     for offer in &offers {
         let entry = project.entry(&offer.found, offer.wanted.clone(), &offer.verdict)?;
@@ -93,6 +113,14 @@ pub(super) async fn add(args: &Args, global: &Global, env: &Env, printer: &Print
     }
     offers.iter().for_each(|offer| offer.say_pending(printer));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the release in the lock file that runs, if this one would take its place and would not run, with the reason.
+fn worse<'a>(project: &'a Project, offer: &'a Offer) -> Option<(&'a Locked, &'a Offer, &'a Error)> {
+    let missing = offer.pending.as_ref()?;
+    let locked = project.lock().get(&offer.found.name)?;
+    let is_other = locked.digest != offer.found.release.digest;
+    (is_other && project.admit(locked).is_ok()).then_some((locked, offer, missing))
 }
 
 /// Quotes a reference for a shell if it has a range, whose characters are special.

@@ -238,6 +238,15 @@ fn two_teams(registry: &str) {
     assert_eq!(held.code, 4, "{held}");
     assert!(held.stderr.contains("the locked releases stay"), "{held}");
     assert!(held.stdout.contains("before it runs: demo:competitor 1.2.0"), "{held}");
+    let held = user.run(["add", "demo:competitor@1.2.0"]);
+    assert_eq!(held.code, 4, "{held}");
+    for part in [
+        "nothing was changed: demo:competitor 1.1.0 runs, and ",
+        "agenthost vet demo:competitor@1.2.0 --accept",
+    ] {
+        assert!(held.stderr.contains(part), "{held}");
+    }
+    assert_eq!(user.run(run).code, 0, "the locked release stays");
     let vet = ["vet", "demo:competitor@1.2.0", "--accept", "--who", "Ada"];
     assert_eq!(user.run(vet).code, 0);
     let updated = user.run(["update"]);

@@ -219,8 +219,8 @@ impl RunBuilder {
 }
 
 impl RecordedRunBuilder {
-    /// Overrides the limits of the root task, within the plugin's grant. Limits that are not set stay as they are
-    /// configured.
+    /// Sets the limits of the root task, within the plugin's grant. Limits that are not set are those of the
+    /// configuration: the record does not contain the limits that the run began with, so give them again.
     pub fn limits(mut self, limits: impl Into<LimitsPatch>) -> Self {
         self.limits = limits.into().over(self.limits);
         self
