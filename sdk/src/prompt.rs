@@ -322,6 +322,33 @@ impl Prompt {
         parse(self.schema(schema::<T>()).reply().await?)
     }
 
+    /// Returns the reply as JSON text, for an output of the contract's type `json`: with a schema the value that satisfies
+    /// it, and without one the text as a JSON string.
+    ///
+    /// ```
+    /// use agenthost_sdk::Prompt;
+    /// use agenthost_sdk::testing::{Host, Reply};
+    ///
+    /// let host = Host::new().model("fast", [Reply::text("blue"), Reply::text("[1]")]);
+    /// assert_eq!(host.run(Prompt::new("Name a colour.").json_text()), Ok("\"blue\"".to_owned()));
+    /// let list = Prompt::new("Count.").schema(r#"{"type": "array"}"#);
+    /// assert_eq!(host.run(list.json_text()), Ok("[1]".to_owned()));
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`text`](Prompt::text).
+    pub async fn json_text(self) -> Result<String, Error> {
+        // The host has checked that a reply with a schema is JSON.
+        let is_json = self.request.schema.is_some();
+        let text = self.text().await?;
+        Ok(if is_json {
+            text
+        } else {
+            serde_json::Value::String(text).to_string()
+        })
+    }
+
     /// Sends the prompt and returns the whole reply: its parts, why it ended, and the tokens it used.
     ///
     /// ```

@@ -186,7 +186,7 @@ fn books(config: &Config, state: &Path) -> Vec<Limited> {
 /// One book that the requests of a host take from.
 struct SharedBook {
     limited: Limited,
-    /// What is to be given back by the next access, until the file has it.
+    /// The amounts that the next access gives back, until the file has them.
     back: Mutex<Vec<GivenBack>>,
 }
 
@@ -243,7 +243,7 @@ pub(crate) struct Allowances {
     changed: Notify,
 }
 
-/// What can still be taken.
+/// The amounts that can still be taken.
 pub(crate) struct AllowanceRoom {
     /// The tokens once everything in flight has settled.
     pub(crate) tokens: u64,

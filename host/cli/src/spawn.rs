@@ -61,7 +61,7 @@ pub(super) struct Args {
     /// The most tasks that run at once [default: 8]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<u32>::new().range(1..))]
     max_concurrent: Option<u32>,
-    /// Record the model calls and the outcome in this file, for `agenthost test`
+    /// Record the model calls and the outcome in this file
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
     /// Print one JSON document with the outcome, the amounts spent, and every task

@@ -57,7 +57,7 @@ pub(super) fn before_start(
         },
     )?;
     if let Err(error) = plan.add_typical(global, env) {
-        // A line of text is no reason to refuse a run.
+        // A run is not refused for a line of text.
         match start.confirm_above {
             Some(_) => return Err(error),
             None => printer.note(&format!("earlier runs are not part of the estimate: {error}")),

@@ -91,7 +91,7 @@ pub(super) struct Recorder {
     journal: Arc<dyn Journal>,
     run: String,
     mode: Mode,
-    /// Whether the recorded report of a replayed run has all ended tasks of the record, once it is known.
+    /// `true` if the recorded report of a replayed run has all ended tasks of the record; empty until it is known.
     counts_all_tasks: OnceLock<bool>,
     /// The task whose model calls are made again, with everything that depends on them.
     again: Option<TaskId>,

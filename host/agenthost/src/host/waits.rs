@@ -14,7 +14,7 @@ pub struct BatchWaits(Arc<Mutex<Live>>);
 /// The live tasks by their place in the tree.
 type Live = BTreeMap<Vec<u32>, LiveTask>;
 
-/// What is known of the calls of a task.
+/// The calls of a task, as far as its events show them.
 #[derive(Debug, Default)]
 struct LiveTask {
     /// The requests that were sent and not settled. One that its task gave up counts until the task ends.

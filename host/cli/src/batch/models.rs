@@ -1,4 +1,4 @@
-//! What the models need that a batch may call, checked before its first item: keys, and prices for an allowance in money.
+//! The check, before the first item of a batch, of the models that it may call: keys, and prices for an allowance in money.
 
 use std::collections::BTreeSet;
 use std::time::SystemTime;
@@ -69,7 +69,7 @@ pub(crate) fn counts(config: &Config, model: &ModelRef) -> bool {
     provider.is_some_and(|provider| !matches!(provider.kind, ProviderKind::Offline | ProviderKind::Script { .. }))
 }
 
-/// What each model needs.
+/// The keys and prices that models need.
 struct Needs<'a> {
     config: &'a Config,
     /// The prices, and the setting of `[allowance]` that needs them.

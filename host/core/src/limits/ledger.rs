@@ -321,7 +321,6 @@ impl Account {
         let index = books.lock().open(AccountEntry {
             parent: parent.map(|parent| parent.index),
             limits,
-            owner: None,
             ..AccountEntry::default()
         });
         Self {

@@ -1,7 +1,6 @@
 //! Answers one task with one model call, as text or as JSON that satisfies a schema.
 
 use agenthost_sdk::prelude::*;
-use agenthost_sdk::serde_json::Value;
 
 agenthost_sdk::plugin!();
 
@@ -19,11 +18,10 @@ async fn run(input: Question) -> Result<String, Failure> {
     if let Some(tokens) = input.max_tokens {
         prompt = prompt.max_tokens(tokens);
     }
-    Ok(match input.schema {
-        // The host has checked that it is JSON that satisfies the schema.
-        Some(schema) => prompt.schema(schema).text().await?,
-        None => Value::String(prompt.text().await?).to_string(),
-    })
+    if let Some(schema) = input.schema {
+        prompt = prompt.schema(schema);
+    }
+    Ok(prompt.json_text().await?)
 }
 
 #[cfg(test)]

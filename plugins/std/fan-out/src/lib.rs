@@ -134,10 +134,10 @@ async fn synthesize(
     if let Some(tokens) = synthesis.max_tokens {
         prompt = prompt.max_tokens(tokens);
     }
-    Ok(match synthesis.schema {
-        Some(schema) => prompt.schema(schema).text().await?,
-        None => Value::String(prompt.text().await?).to_string(),
-    })
+    if let Some(schema) = synthesis.schema {
+        prompt = prompt.schema(schema);
+    }
+    Ok(prompt.json_text().await?)
 }
 
 /// A JSON text as a model reads it: strings without quotes.

@@ -26,10 +26,10 @@ async fn run(input: Work) -> Result<String, Failure> {
     if let Some(tokens) = input.max_tokens {
         prompt = prompt.max_tokens(tokens);
     }
-    Ok(match input.schema {
-        Some(schema) => prompt.schema(schema).text().await?,
-        None => Value::String(prompt.text().await?).to_string(),
-    })
+    if let Some(schema) = input.schema {
+        prompt = prompt.schema(schema);
+    }
+    Ok(prompt.json_text().await?)
 }
 
 #[cfg(test)]
