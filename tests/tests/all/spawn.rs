@@ -137,7 +137,7 @@ fn a_stopped_run_is_resumed_without_paying_twice() {
     let server = server();
     let machine = machine_at(&server);
     let tasks = ["A", "B", "C", "D"];
-    let stopped = machine.run([&["spawn"][..], &tasks, &["--join", "all", "--calls", "2"]].concat());
+    let stopped = machine.run([&["spawn"][..], &tasks, &["--join", "all", "--max-concurrent", "1", "--calls", "2"]].concat());
     assert_eq!(stopped.code, 3, "{stopped}");
     let paid = server.count();
     let resumed = machine.run(["resume", "last", "--calls", "10", "--json"]).json(0);
