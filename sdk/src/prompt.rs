@@ -319,7 +319,7 @@ impl Prompt {
     ///
     /// Natively, outside a host.
     pub async fn json<T: DeserializeOwned + JsonSchema>(self) -> Result<T, Error> {
-        parse(self.schema(schema::<T>()).reply().await?)
+        parse(self.schema(json_schema::<T>()).reply().await?)
     }
 
     /// Returns the reply as JSON text, for an output of the contract's type `json`: with a schema the value that satisfies
@@ -460,9 +460,15 @@ fn parse<T: DeserializeOwned>(reply: Reply) -> Result<T, Error> {
     })
 }
 
-/// The JSON Schema of a type. Subschemas are inlined unless the type is recursive, because not every model service
-/// follows references.
-fn schema<T: JsonSchema>() -> String {
+/// Returns the JSON Schema of a type, for [`Prompt::schema`] and for sub-agents that take a schema. Subschemas are
+/// inlined unless the type is recursive, because not every model service follows references.
+///
+/// ```
+/// let schema = agenthost_sdk::json_schema::<Vec<bool>>();
+/// assert!(schema.contains(r#""items":{"type":"boolean"}"#), "{schema}");
+/// ```
+#[must_use]
+pub fn json_schema<T: JsonSchema>() -> String {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
         settings.inline_subschemas = true;
         settings.meta_schema = None;

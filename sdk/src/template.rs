@@ -20,6 +20,8 @@ use serde_json::Value;
 
 /// A value that is longer than this, or has several lines, is attached and not written into the text.
 const INLINE_BYTES: usize = 100;
+/// The most characters of [`Filled::first`].
+const FIRST_CHARS: usize = 60;
 
 /// A template with its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +30,9 @@ pub struct Filled {
     pub text: String,
     /// The long values with their names, each once, in the order of their first places.
     pub attached: Vec<(String, String)>,
+    /// The value of the first name, cut to 60 characters; it tells the texts of one template apart. `None` if the
+    /// template has no names.
+    pub first: Option<String>,
 }
 
 /// A name in a template for which there is no value.
@@ -61,6 +66,7 @@ pub fn fill(template: &str, values: &Value) -> Result<Filled, NoValue> {
     let mut filled = Filled {
         text: String::new(),
         attached: Vec::new(),
+        first: None,
     };
     let mut rest = template;
     while let Some((before, after)) = rest.split_once("{{") {
@@ -90,6 +96,8 @@ pub fn fill(template: &str, values: &Value) -> Result<Filled, NoValue> {
             Some(Value::Null) => String::new(),
             Some(other) => other.to_string(),
         };
+        let begin = || value.trim().chars().take(FIRST_CHARS).collect();
+        filled.first.get_or_insert_with(begin);
         if value.len() <= INLINE_BYTES && !value.contains(char::is_control) {
             filled.text.push_str(&value);
         } else {
@@ -157,5 +165,8 @@ mod tests {
             filled.attached,
             [("long".to_owned(), long), ("lines".to_owned(), "a\nb".to_owned())]
         );
+        assert_eq!(filled.first.as_deref(), Some("{{long}}"));
+        let first = fill("{{long}}", &row).unwrap().first.unwrap();
+        assert_eq!((first.len(), fill("none", &row).unwrap().first), (60, None));
     }
 }

@@ -101,6 +101,9 @@ pub(super) struct ItemArgs {
     /// Use only the first N items
     #[arg(long, value_name = "N", requires = "items")]
     limit: Option<u64>,
+    /// Give every task this field of the input: a text or JSON, or @FILE for the content of a file
+    #[arg(long, value_name = "FIELD=VALUE|@FILE", requires = "items")]
+    set: Vec<String>,
 }
 
 /// Limits on the sum over all items
@@ -245,6 +248,7 @@ impl ItemArgs {
             ("--format", self.format.is_some()),
             ("--delimiter", self.delimiter.is_some()),
             ("--id-column", self.id_column.is_some()),
+            ("--set", !self.set.is_empty()),
         ];
         if let Some((flag, _)) = about_a_file.iter().find(|(_, is_given)| *is_given) {
             return Err(Error::usage(format!("{flag}: --items is a number and not a file"))
@@ -264,8 +268,9 @@ impl ItemArgs {
         let source = self.open(file, env)?;
         let shape = shape::of(plugin, self.size)?;
         let check = |input: &serde_json::Value| plugin.check_input(input).map_err(|error| error.message().to_owned());
+        let set = shape::set(plugin, &self.set, env)?;
         let fields = shape::input_fields(plugin, &shape);
-        let found = survey(self.tasks(&source, shape, fields.as_deref(), &check)?)?;
+        let found = survey(self.tasks(&source, shape, fields.as_deref(), &check)?.set(set))?;
         match found.first_bad.first() {
             None => Ok((found.tasks, self.size.map(|_| found.items))),
             Some(bad) => Err(Error::input(format!(
@@ -371,11 +376,13 @@ async fn go(
     }
 
     let shape = shape::of(&plugin, args.reading.size)?;
+    let set = shape::set(&plugin, &args.reading.set, env)?;
     let check = |input: &serde_json::Value| plugin.check_input(input).map_err(|error| error.message().to_owned());
     let form = Form::of(args.output())?;
     let fields = shape::input_fields(&plugin, &shape);
     let tasks = || -> Result<Tasks<'_>> {
         let tasks = args.reading.tasks(&source, shape.clone(), fields.as_deref(), &check)?;
+        let tasks = tasks.set(set.clone());
         Ok(if form == Form::JsonLines {
             tasks
         } else {

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::output::Printer;
+use super::run::Show;
+use super::spawn::Text;
 use super::which::{PluginArgs, dirs, fetch, find, is_inside, options, sub_agents};
 use agenthost::config::{Config, DirGrant, Env, trust};
 use agenthost::error::{Error, Result};
@@ -27,6 +29,9 @@ pub(super) struct RecordedRunCommand {
     /// `true` if the offline provider answers.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) offline_models: bool,
+    /// `true` if the output is shown as text.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    as_text: bool,
     /// The proof that this user gave the command; see [`trust::seal`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     seal: Option<String>,
@@ -47,8 +52,23 @@ impl RecordedRunCommand {
             cwd: env.cwd().to_owned(),
             limits,
             offline_models,
+            as_text: false,
             seal: None,
         })
+    }
+
+    /// Shows the output of later runs of this command as text.
+    pub(super) fn shown_as_text(mut self, as_text: bool) -> Self {
+        self.as_text = as_text;
+        self
+    }
+
+    /// Returns how the output of the run is shown when it is run again.
+    pub(super) fn show(&self, json: bool, record: &RunRecord, input: Option<&Value>) -> Show {
+        match Text::recorded(&record.plugin, input) {
+            Some(text) if self.as_text && !json => Show::Text(text),
+            _ => Show::of(json),
+        }
     }
 
     /// Returns the command with the proof that this user gave it.

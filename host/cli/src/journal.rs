@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use super::global::Global;
 use agenthost::config::{Config, Env};
 use agenthost::error::{Error, Result};
 use agenthost::journal::sqlite::Sqlite;
-use agenthost::journal::{JournalStore, RunRecord};
+use agenthost::journal::{JournalStore, RunKind, RunRecord};
 
 /// The directory of a project's journal, beside its configuration.
 const PROJECT_DIR: &str = ".agenthost";
@@ -80,6 +82,14 @@ pub(super) fn find(journal: &dyn JournalStore, path: Option<&Path>, id: &str) ->
         Some(path) => error.context(&format!("the journal {}", path.display())),
         None => error,
     })
+}
+
+/// Returns the input of the root task of a run; `None` for a batch, and if it was not kept.
+pub(super) fn root_input(journal: &dyn JournalStore, record: &RunRecord) -> Result<Option<Value>> {
+    if record.kind == RunKind::Batch {
+        return Ok(None);
+    }
+    Ok(journal.task(&record.id, "root")?.and_then(|root| root.input))
 }
 
 /// Opens the journal, which must be there, and reads it on a thread that may block.

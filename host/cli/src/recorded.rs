@@ -203,6 +203,8 @@ fn millis(spent: &Spent) -> u64 {
 /// A task, as its record shows it.
 pub(super) struct Task {
     pub(super) id: String,
+    /// The name of its branch, if its parent named it.
+    pub(super) name: Option<String>,
     pub(super) plugin: String,
     pub(super) started_ms: u64,
     pub(super) ended_ms: Option<u64>,
@@ -217,6 +219,8 @@ pub(super) struct Task {
 #[derive(Serialize)]
 pub(super) struct TaskDocument<'a> {
     id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
     parent: Option<&'a str>,
     plugin: &'a str,
     started_ms: u64,
@@ -235,6 +239,7 @@ impl Task {
             ended_ms: record.end.as_ref().map(|end| end.ended_ms),
             outcome: record.end.and_then(|end| end.report.outcome),
             id: record.id,
+            name: None,
             plugin: record.plugin,
             started_ms: record.started_ms,
         }
@@ -286,6 +291,7 @@ impl Task {
     pub(super) fn document(&self) -> TaskDocument<'_> {
         TaskDocument {
             id: &self.id,
+            name: self.name.as_deref(),
             parent: self.id.rsplit_once('/').map(|(parent, _)| parent),
             plugin: &self.plugin,
             started_ms: self.started_ms,

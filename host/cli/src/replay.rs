@@ -10,7 +10,7 @@ use super::global::Global;
 use super::host::recording_host;
 use super::journal::{self, journal_path};
 use super::output::Printer;
-use super::run::{Show, asked_limits, max_memory, watch};
+use super::run::{asked_limits, max_memory, watch};
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
 use agenthost::journal::RunKind;
@@ -37,8 +37,10 @@ pub(super) async fn replay(args: &Args, global: &Global, env: &Env, printer: &Pr
     let config = global.config(env)?;
     let id = args.run.clone();
     let path = journal_path(&config, env, global.journal.as_deref());
-    let record = journal::read(global, &config, env, move |journal| {
-        journal::find(journal, path.as_deref(), &id)
+    let (record, input) = journal::read(global, &config, env, move |journal| {
+        let record = journal::find(journal, path.as_deref(), &id)?;
+        let input = journal::root_input(journal, &record)?;
+        Ok((record, input))
     })
     .await?;
     if record.end.is_none() {
@@ -76,5 +78,6 @@ pub(super) async fn replay(args: &Args, global: &Global, env: &Env, printer: &Pr
     }
     let asked = asked_limits(&host, &plugin, &limits);
     let run = host.replay(&plugin, &record).limits(&limits).start().await?;
-    watch(run, &host, &plugin, &asked, Show::of(args.json), global, printer).await
+    let show = command.show(args.json, &record, input.as_ref());
+    watch(run, &host, &plugin, &asked, show, global, printer).await
 }

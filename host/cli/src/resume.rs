@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::batch::SumArgs;
 use super::batch::again::again;
@@ -18,6 +19,7 @@ use super::offline::refuse_unasked;
 use super::output::{Printer, exit_code};
 use super::recorded;
 use super::run::{LimitArgs, Show, asked_limits, max_memory, watch};
+use super::spawn::Text;
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
 use agenthost::journal::{JournalError, JournalStore, RunKind, RunRecord};
@@ -62,11 +64,12 @@ pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Pr
     // The host opens the journal itself.
     let name = args.ask_again.clone();
     let path = journal_path(&config, env, global.journal.as_deref());
-    let (record, ended, asked_again) = journal::read(global, &config, env, move |journal| {
+    let ((record, input), ended, asked_again) = journal::read(global, &config, env, move |journal| {
         let record = journal::find(journal, path.as_deref(), &id)?;
         let ended = ended(journal, &record, failed)?;
         let again = name.map(|name| find_task(journal, &record, &name)).transpose()?;
-        Ok((record, ended, again))
+        let input = journal::root_input(journal, &record)?;
+        Ok(((record, input), ended, again))
     })
     .await?;
     if record.kind != RunKind::Batch && sums != LimitsPatch::default() {
@@ -80,7 +83,10 @@ pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Pr
                 let report = journal::read(global, &config, env, move |journal| report(journal, record));
                 printer.data(&report.await?)?;
             }
-            (Outcome::Ok(output), false) => printer.data(output)?,
+            (Outcome::Ok(output), false) => match shown_again(&record, input.as_ref()) {
+                Some(text) => printer.raw(&text.text(output))?,
+                None => printer.data(output)?,
+            },
             (Outcome::Failure(failure), false) => {
                 printer.note(&format!("it failed: {failure}; --failed runs it again"))
             }
@@ -128,11 +134,19 @@ pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Pr
         &host,
         &plugin,
         &asked,
-        Show::of(args.json),
+        command.show(args.json, &record, input.as_ref()),
         global,
         printer,
     )
     .await
+}
+
+/// Returns the text form of the output of a run, if its command showed it as text.
+fn shown_again(record: &RunRecord, input: Option<&Value>) -> Option<Text> {
+    match RecordedRunCommand::of(record).ok()?.show(false, record, input) {
+        Show::Text(text) => Some(text),
+        Show::Document | Show::Output => None,
+    }
 }
 
 /// Returns the task of a run with this id, or the only one of the plugin with this name.

@@ -3,7 +3,7 @@
 mod report;
 mod show;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -19,12 +19,13 @@ use super::command::RecordedRunCommand;
 use super::global::Global;
 use super::host::{check_scripts, recording_host};
 use super::offline::{note_offline, refuse_unasked};
-use super::output::{Bound, Printer, exit_code};
+use super::output::{Bound, Printer, counted, exit_code};
 use super::progress::Progress;
 use super::signals;
+use super::spawn::Text;
 use super::start::{StartArgs, Starts, before_start};
 use super::which::PluginArgs;
-use agenthost::config::Env;
+use agenthost::config::{Config, Env};
 use agenthost::error::{Error, Result};
 use agenthost::limits::{Cap, Limits, LimitsPatch};
 use agenthost::registry::policy::POLICY_FILE;
@@ -52,9 +53,18 @@ pub(super) struct Args {
     start: StartArgs,
     #[command(flatten)]
     limits: LimitArgs,
-    /// `true` if the limit of sub-tasks is the number that will be started, so that earlier runs show nothing about it.
+    /// The work of `spawn`, of which more is known than of other runs.
     #[arg(skip)]
-    pub(super) exact_tasks: bool,
+    spawned: Option<Spawned>,
+}
+
+/// The sub-tasks that `spawn` starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Spawned {
+    /// The most sub-tasks, each with one model call; `None` if the plugin's suggestion holds.
+    pub(super) tasks: Option<usize>,
+    /// The names of the models that are called.
+    pub(super) models: BTreeSet<String>,
 }
 
 /// Limits of the root task
@@ -88,9 +98,17 @@ pub(super) struct LimitArgs {
 }
 
 impl LimitArgs {
-    /// Sets the number of sub-tasks, unless it is given.
-    pub(super) fn or_tasks(mut self, tasks: usize) -> Self {
-        self.tasks.get_or_insert_with(|| tasks.to_string());
+    /// Allows as many sub-tasks and calls as `spawned` needs, unless the command line or a file sets another limit.
+    fn for_spawned(mut self, spawned: &Spawned, config: &Config) -> Self {
+        let Some(tasks) = spawned.tasks else { return self };
+        let is_free = |key: &str| config.origin(&format!("limits.{key}")).is_none();
+        let is_low = |limit: Option<u64>| limit.is_some_and(|limit| limit < tasks as u64);
+        if self.tasks.is_none() && is_free("tasks") {
+            self.tasks = Some(tasks.to_string());
+        }
+        if self.calls.is_none() && is_free("calls") && is_low(config.limits().calls) {
+            self.calls = Some(tasks.to_string());
+        }
         self
     }
 
@@ -134,8 +152,15 @@ pub(super) async fn run(args: Args, global: &Global, env: &Env, printer: &Printe
 }
 
 impl Args {
-    /// Creates the arguments of a run of `plugin`.
-    pub(super) fn of(plugin: &str, record: Option<PathBuf>, json: bool, start: StartArgs, limits: LimitArgs) -> Self {
+    /// Creates the arguments of a run that `spawn` starts.
+    pub(super) fn spawn(
+        plugin: &str,
+        spawned: Spawned,
+        record: Option<PathBuf>,
+        json: bool,
+        start: StartArgs,
+        limits: LimitArgs,
+    ) -> Self {
         Self {
             which: PluginArgs::of(plugin),
             input: None,
@@ -143,22 +168,25 @@ impl Args {
             json,
             start,
             limits,
-            exact_tasks: true,
+            spawned: Some(spawned),
         }
     }
 }
 
 /// Runs a task to its end, and shows its output.
 pub(super) async fn start(
-    args: Args,
+    mut args: Args,
     input: Option<Value>,
     show: Show,
     global: &Global,
     env: &Env,
     printer: &Printer,
 ) -> Result<ExitCode> {
-    let limits = args.limits.patch()?;
     let config = global.config(env)?;
+    if let Some(spawned) = &args.spawned {
+        args.limits = args.limits.for_spawned(spawned, &config);
+    }
+    let limits = args.limits.patch()?;
     check_scripts(&config)?;
     let memory = max_memory(&limits);
     let cassette = args.record.as_ref();
@@ -177,13 +205,14 @@ pub(super) async fn start(
     let own = host.limits(&plugin, &limits);
     refuse_unasked(&host, &plugin, &own, printer)?;
     let all = &host.config().run().limits;
-    let starts = match args.exact_tasks {
-        true => Starts::TaskWithExactly,
-        false => Starts::Task,
-    };
+    if let Some(spawned) = &args.spawned {
+        spawned.check(&own)?;
+    }
+    let starts = args.spawned.as_ref().map_or(Starts::Task, Starts::Spawned);
     before_start(&host, &plugin, (own, all), starts, args.start, (global, env, printer))?;
 
     let command = RecordedRunCommand::new(&args.which, args.limits.given(), global.offline_models, env)?;
+    let command = command.shown_as_text(args.spawned.is_some());
     let command = match host.keeps_journal() {
         true => command.sealed(env)?,
         false => command,
@@ -196,6 +225,28 @@ pub(super) async fn start(
         cassette.finish(&host.limits(&plugin, &limits), printer)?;
     }
     Ok(code)
+}
+
+impl Spawned {
+    /// Refuses limits that leave out some of the sub-tasks.
+    fn check(&self, limits: &Limits) -> Result<()> {
+        let Some(tasks) = self.tasks else { return Ok(()) };
+        for (key, limit, what) in [
+            ("tasks", limits.tasks, "sub-tasks"),
+            ("calls", limits.calls, "model calls"),
+        ] {
+            if let Some(limit) = limit.filter(|limit| *limit < tasks as u64) {
+                return Err(Error::usage(format!(
+                    "{} are to be made, and the limit is {limit}",
+                    counted(tasks as u64, what)
+                ))
+                .with_hint(format!(
+                    "Raise it with --{key}, or with `{key}` under [limits] in agenthost.toml, or give fewer tasks."
+                )));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Waits for the end of a run and prints its report.
@@ -239,7 +290,12 @@ pub(super) async fn watch(
         (None, None) => Bound::Task,
     };
     let json = matches!(show, Show::Document);
-    print(&report, show, global, printer, bound)?;
+    print(&report, &show, global, printer, bound)?;
+    if let (Show::Text(text), Some(output), true) = (&show, report.outcome.ok(), host.keeps_journal()) {
+        text.how_to_ask_again(&report.run.to_string(), output)
+            .iter()
+            .for_each(|note| printer.note(note));
+    }
     if report.is_offline() && report.differences.is_none() {
         note_offline(host.config(), json, printer);
     }
@@ -256,7 +312,14 @@ pub(super) async fn watch(
     {
         return Ok(ExitCode::from(super::output::exit::FAILED));
     }
-    Ok(exit_code(&report.outcome, interrupted))
+    let is_complete = match (report.outcome.ok(), report.tasks.first()) {
+        (Some(output), Some(root)) => Text::is_complete(&root.plugin, output),
+        _ => true,
+    };
+    Ok(match is_complete {
+        true => exit_code(&report.outcome, interrupted),
+        false => ExitCode::from(super::output::exit::FAILED),
+    })
 }
 
 /// Prints the differences of a replay, up to a readable number, and returns whether there are any.
@@ -321,7 +384,7 @@ pub(super) fn read_input(given: &str, env: &Env) -> Result<Value> {
             let text = bounded(std::fs::File::open(path).map_err(failed)?, &format!("--input @{file}"))?;
             parse(&text, file)
         }
-        None if given == "-" => parse(&bounded(std::io::stdin(), "stdin")?, "stdin"),
+        None if given == "-" => parse(&read_stdin()?, "stdin"),
         None => parse(given, "--input").map_err(|error| {
             // The most common mistake: a file name without its `@`.
             match env.cwd().join(given).is_file() {
@@ -338,11 +401,15 @@ fn read_piped() -> Result<Option<Value>> {
     if std::io::stdin().is_terminal() {
         return Ok(None);
     }
-    let text = bounded(std::io::stdin(), "stdin")?;
+    let text = read_stdin()?;
     if text.trim().is_empty() {
         return Ok(None);
     }
     parse(&text, "stdin").map(Some)
+}
+
+pub(super) fn read_stdin() -> Result<String> {
+    bounded(std::io::stdin(), "stdin")
 }
 
 /// Reads a text file for an input. `name` is its name in errors.
@@ -365,7 +432,7 @@ fn bounded(reader: impl Read, name: &str) -> Result<String> {
         );
     }
     String::from_utf8(bytes)
-        .map_err(|error| Error::input(format!("{name}: not UTF-8: {error}")).with_hint("JSON is UTF-8 text."))
+        .map_err(|error| Error::input(format!("{name}: not UTF-8: {error}")).with_hint("Give a text in UTF-8."))
 }
 
 fn parse(text: &str, name: &str) -> Result<Value> {

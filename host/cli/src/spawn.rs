@@ -1,29 +1,31 @@
 //! `agenthost spawn`: tasks in plain words, which the built-in plugins answer.
+//!
+//! The options decide on the plugin: `agenthost:ask` for one task, `agenthost:fan-out` for several, `agenthost:validate`
+//! with `--validator`, and `agenthost:recover` with `--recover`. All of its input is checked before anything is spent.
 
-use std::path::{Path, PathBuf};
+mod input;
+mod output;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
-use serde_json::{Map, Value, json};
 
+use self::input::Call;
+pub(super) use self::output::Text;
 use super::global::Global;
 use super::output::Printer;
-use super::run::{self, LimitArgs, MAX_INPUT_BYTES, Show};
+use super::run::{self, LimitArgs, Show, Spawned};
 use super::start::StartArgs;
-use agenthost::Host;
-use agenthost::batch::items::{Found, Source};
 use agenthost::config::Env;
-use agenthost::error::{Error, Result};
-use agenthost::limits::Cap;
-
-/// The most characters of a task that name its branch.
-const NAME_CHARS: usize = 60;
+use agenthost::error::Result;
+use agenthost::limits::units::parse_count;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The tasks in plain words; with --each, one task with {{COLUMN}} for the fields of a row
-    #[arg(id = "task", required = true, value_name = "TASK")]
+    #[arg(id = "task", required_unless_present = "validate", value_name = "TASK")]
     tasks: Vec<String>,
     /// Answer the task for each row or value of this file (.csv, .jsonl or .json)
     #[arg(long, value_name = "FILE")]
@@ -55,12 +57,16 @@ pub(super) struct Args {
     /// A JSON Schema that the synthesis must satisfy: JSON, or a file
     #[arg(long, value_name = "JSON|FILE", requires = "synthesize")]
     synthesis_schema: Option<String>,
-    /// The most output tokens of an answer
-    #[arg(long, value_name = "N")]
+    /// The most output tokens of an answer, such as 2k
+    #[arg(long, value_name = "N", value_parser = tokens)]
     max_tokens: Option<u32>,
     /// The most tasks that run at once [default: 8]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<u32>::new().range(1..))]
     max_concurrent: Option<u32>,
+    #[command(flatten)]
+    validation: ValidationArgs,
+    #[command(flatten)]
+    recovery: RecoveryArgs,
     /// Record the model calls and the outcome in this file
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
@@ -71,6 +77,40 @@ pub(super) struct Args {
     start: StartArgs,
     #[command(flatten)]
     limits: LimitArgs,
+}
+
+/// Validation of the answer, or of a text
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Validation (exit code 1 if the draft does not pass)")]
+struct ValidationArgs {
+    /// Have the answer checked by this validator: a name and its instructions. All validators check at once
+    #[arg(
+        long,
+        value_name = "NAME: TEXT",
+        conflicts_with_all = ["each", "synthesize", "join", "quorum", "max_concurrent", "recover"]
+    )]
+    validator: Vec<String>,
+    /// Check this file, or - for stdin, instead of an answer; with a task, it is revised
+    #[arg(long, value_name = "FILE|-", requires = "validator")]
+    validate: Option<PathBuf>,
+    /// Check at most N drafts, each revised by the findings in the one before [default: 2]
+    #[arg(long, value_name = "N", requires = "validator", value_parser = RangedU64ValueParser::<u32>::new().range(1..))]
+    rounds: Option<u32>,
+}
+
+/// Other ways after a failure
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Recovery (exit code 6 if a person has to decide)")]
+struct RecoveryArgs {
+    /// After a failure, have the task diagnosed, done in other ways or simplified, and hand over to a person at last
+    #[arg(long, conflicts_with_all = ["each", "synthesize", "join", "quorum", "max_concurrent"])]
+    recover: bool,
+    /// The requirements of the answer, which a model checks; an answer that does not pass is a failure
+    #[arg(long, value_name = "TEXT", requires = "recover")]
+    check: Option<String>,
+    /// Take at most N ways, including the first [default: 3]
+    #[arg(long, value_name = "N", requires = "recover", value_parser = RangedU64ValueParser::<u32>::new().range(1..))]
+    max_attempts: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
@@ -92,213 +132,28 @@ impl JoinPolicy {
     }
 }
 
+fn tokens(text: &str) -> std::result::Result<u32, String> {
+    match parse_count(text).map(u32::try_from) {
+        Ok(Ok(0)) => Err("at least 1".into()),
+        Ok(Ok(count)) => Ok(count),
+        Ok(Err(_)) => Err(format!("at most {}", u32::MAX)),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 pub(super) async fn spawn(args: Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
-    let schema = args
-        .schema
-        .as_deref()
-        .map(|text| schema(text, "--schema", env))
-        .transpose()?;
-    let synthesis_schema = args.synthesis_schema.as_deref();
-    let synthesis_schema = synthesis_schema
-        .map(|text| self::schema(text, "--synthesis-schema", env))
-        .transpose()?;
-    let mut question = json!({
-        "documents": args.file.iter().map(|given| document(given, env)).collect::<Result<Vec<_>>>()?,
-        "model": args.model,
-        "system": args.system,
-        "schema": schema,
-        "max-tokens": args.max_tokens,
-    });
-    let mut with_task = |task: &str| {
-        if let Some(fields) = question.as_object_mut() {
-            fields.insert("task".to_owned(), task.into());
-        }
-        question.clone()
-    };
-    let reachable = |count: usize| match args.quorum {
-        Some(wanted) if wanted as usize > count => Err(Error::usage(format!(
-            "--quorum {wanted}: the number of tasks is {count}"
-        ))
-        .with_hint("Give at most as many as there are tasks.")),
-        _ => Ok(()),
-    };
-    let is_single = args.each.is_none() && args.synthesize.is_none() && args.tasks.len() == 1;
-    if is_single && let [task] = args.tasks.as_slice() {
-        reachable(1)?;
-        let input = with_task(task);
-        let run = run::Args::of("agenthost:ask", args.record, args.json, args.start, args.limits);
-        let show = shown(args.json, answer);
-        return run::start(run, Some(input), show, global, env, printer).await;
+    let call = Call::of(&args, env)?;
+    for note in &call.notes {
+        printer.note(note);
     }
-    let join = match args.quorum {
-        Some(wanted) => json!({"quorum": wanted}),
-        None => args.join.name().into(),
-    };
-    let (branches, each, count) = match &args.each {
-        Some(file) => {
-            let [task] = args.tasks.as_slice() else {
-                return Err(Error::usage("--each takes one task, and several are given")
-                    .with_hint("Give one task with {{COLUMN}} for the fields of a row."));
-            };
-            let values = rows(file, env)?;
-            let count = values.len();
-            (
-                Value::Null,
-                json!({"question": with_task(task), "values": values}),
-                count,
-            )
-        }
-        None => {
-            let branches = args.tasks.iter();
-            let branches = branches.map(|task| json!({"name": name(task), "question": with_task(task)}));
-            (branches.collect(), Value::Null, args.tasks.len())
-        }
-    };
-    reachable(count)?;
-    let synthesis = args.synthesize.map(|task| {
-        json!({
-            "task": task,
-            "model": args.synthesis_model,
-            "system": null,
-            "schema": synthesis_schema,
-            "max-tokens": null,
-        })
-    });
-    let input = json!({
-        "branches": branches,
-        "each": each,
-        "join": join,
-        "max-concurrent": args.max_concurrent,
-        "synthesis": synthesis,
-    });
-    if let Some(Cap::At(tasks)) = args.limits.patch()?.tasks
-        && tasks < count as u64
-    {
-        return Err(Error::usage(format!("--tasks {tasks}: {count} tasks are given"))
-            .with_hint("Leave out --tasks, or give fewer tasks."));
-    }
-    let limits = args.limits.or_tasks(count);
-    let run = run::Args::of("agenthost:fan-out", args.record, args.json, args.start, limits);
-    run::start(run, Some(input), shown(args.json, report), global, env, printer).await
-}
-
-fn shown(json: bool, text: fn(&Value) -> String) -> Show {
-    match json {
+    let show = match args.json {
         true => Show::Document,
-        false => Show::Text(text),
-    }
-}
-
-/// Returns the name of a task's branch: the beginning of its first line.
-fn name(task: &str) -> String {
-    let line = task.trim().lines().next().unwrap_or_default();
-    match line.char_indices().nth(NAME_CHARS) {
-        Some((end, _)) => format!("{}…", line.get(..end).unwrap_or(line)),
-        None => line.to_owned(),
-    }
-}
-
-/// Reads `--file NAME=PATH`.
-fn document(given: &str, env: &Env) -> Result<Value> {
-    let Some((name, path)) = given
-        .split_once('=')
-        .filter(|(name, path)| !name.is_empty() && !path.is_empty())
-    else {
-        return Err(Error::usage(format!("--file {given}: not of the form NAME=PATH"))
-            .with_hint("For example --file notes=notes.md"));
+        false => Show::Text(Text::of(call.plugin, &call.input)),
     };
-    let text = run::read_text(&env.cwd().join(path), &format!("--file {given}"))?;
-    Ok(json!({"name": name, "text": text}))
-}
-
-/// Reads a JSON Schema from JSON or from a file, and checks it.
-fn schema(given: &str, flag: &str, env: &Env) -> Result<Value> {
-    let text = match given.trim_start().starts_with('{') {
-        true => given.to_owned(),
-        false => run::read_text(
-            &env.cwd().join(given.trim_start_matches('@')),
-            &format!("{flag} {given}"),
-        )?,
+    let spawned = Spawned {
+        tasks: call.tasks,
+        models: call.models,
     };
-    let invalid = |problem: String| {
-        Error::input(format!("{flag}: {problem}"))
-            .with_hint("Give a JSON Schema, such as {\"type\": \"object\", …}, or a file with one.")
-    };
-    Host::check_schema(&text).map_err(invalid)?;
-    serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))
-}
-
-/// Reads the values of `--each`.
-fn rows(file: &Path, env: &Env) -> Result<Vec<Value>> {
-    let most = usize::try_from(MAX_INPUT_BYTES).unwrap_or(usize::MAX);
-    let spool = Path::new(env.var("TMPDIR").filter(|dir| !dir.is_empty()).unwrap_or("/tmp"));
-    let source = Source::open(&env.cwd().join(file), None, most, spool)?;
-    let mut values = Vec::new();
-    for item in source.read()? {
-        let item = item?;
-        let found = item.found.map_err(|problem| {
-            Error::input(format!("{}:{}: {problem}", file.display(), item.at.line))
-                .with_hint("Correct the line, or leave it out.")
-        })?;
-        values.push(match found {
-            Found::Json(value) => value,
-            Found::Row(cells) => {
-                let cells = cells.into_iter().map(|(name, text)| (name, Value::String(text)));
-                Value::Object(cells.collect::<Map<_, _>>())
-            }
-        });
-    }
-    match values.is_empty() {
-        true => {
-            Err(Error::input(format!("{}: no rows", file.display())).with_hint("Give a file with at least one row."))
-        }
-        false => Ok(values),
-    }
-}
-
-/// Returns an answer as text: a string itself, anything else as JSON.
-fn answer(answer: &Value) -> String {
-    match answer {
-        Value::String(text) => text.clone(),
-        other => serde_json::to_string_pretty(other).unwrap_or_default(),
-    }
-}
-
-/// Returns the output of a fan-out as text: the synthesis, or each answer below its name.
-fn report(report: &Value) -> String {
-    let synthesis = report.get("synthesis").filter(|synthesis| !synthesis.is_null());
-    if let Some(synthesis) = synthesis {
-        return answer(synthesis);
-    }
-    let answers = report.get("answers").and_then(Value::as_array);
-    let part = |one: &Value| {
-        let name = one.get("name").and_then(Value::as_str).unwrap_or_default();
-        format!("# {name}\n\n{}", answer(one.get("answer").unwrap_or(&Value::Null)))
-    };
-    let parts: Vec<_> = answers.into_iter().flatten().map(part).collect();
-    parts.join("\n\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_task_is_named_by_its_beginning() {
-        assert_eq!(name("  Research Acme\nin depth"), "Research Acme");
-        let long = "é".repeat(61);
-        assert_eq!(name(&long), format!("{}…", "é".repeat(60)));
-        assert_eq!(name(""), "");
-    }
-
-    #[test]
-    fn the_text_is_the_synthesis_or_all_answers() {
-        let all = json!({"answers": [{"name": "a", "answer": "yes"}, {"name": "b", "answer": {"n": 1}}], "failed": [],
-            "synthesis": null});
-        assert_eq!(report(&all), "# a\n\nyes\n\n# b\n\n{\n  \"n\": 1\n}");
-        assert_eq!(
-            report(&json!({"answers": [], "failed": [], "synthesis": "both"})),
-            "both"
-        );
-    }
+    let run = run::Args::spawn(call.plugin, spawned, args.record, args.json, args.start, args.limits);
+    run::start(run, Some(call.input), show, global, env, printer).await
 }

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use super::budget::Plan;
 use super::global::Global;
 use super::output::Printer;
+use super::run::Spawned;
 use agenthost::allowance;
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
@@ -21,11 +22,11 @@ pub(super) struct StartArgs {
 
 /// The tasks that a command is about to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Starts {
+pub(super) enum Starts<'a> {
     /// One task.
     Task,
-    /// One task whose limit of sub-tasks is the number that it will start, so that earlier runs show nothing about it.
-    TaskWithExactly,
+    /// One task whose sub-tasks and models are known, so that earlier runs show nothing about them.
+    Spawned(&'a Spawned),
     /// The tasks of a batch, this many.
     Batch(u64),
 }
@@ -39,23 +40,18 @@ pub(super) fn before_start(
     host: &Host,
     plugin: &Plugin,
     (limits, run): (Limits, &Limits),
-    starts: Starts,
+    starts: Starts<'_>,
     start: StartArgs,
     (global, env, printer): (&Global, &Env, &Printer),
 ) -> Result<()> {
     if !printer.moves() && start.confirm_above.is_none() {
         return Ok(());
     }
-    let mut plan = Plan::of(
-        host,
-        plugin,
-        limits,
-        run,
-        match starts {
-            Starts::Task | Starts::TaskWithExactly => 1,
-            Starts::Batch(tasks) => tasks,
-        },
-    )?;
+    let mut plan = match starts {
+        Starts::Task => Plan::of(host, plugin, limits, run, 1)?,
+        Starts::Spawned(spawned) => Plan::of_models(host, plugin, (limits, run), 1, &spawned.models)?,
+        Starts::Batch(tasks) => Plan::of(host, plugin, limits, run, tasks)?,
+    };
     if let Err(error) = plan.add_typical(global, env) {
         // A run is not refused for a line of text.
         match start.confirm_above {
@@ -73,7 +69,7 @@ pub(super) fn before_start(
         };
         let words: Vec<_> = std::iter::once(estimate).chain(plan.left(&left)).collect();
         printer.say(&format!("estimate: {}", words.join(", ")));
-        plan.too_low(starts == Starts::TaskWithExactly)
+        plan.too_low(matches!(starts, Starts::Spawned(_)))
             .iter()
             .for_each(|note| printer.note(note));
     }

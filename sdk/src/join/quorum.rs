@@ -113,9 +113,15 @@ impl<T, E: Display> Display for Unreached<T, E> {
 
 impl<T: Debug, E: Debug + Display> std::error::Error for Unreached<T, E> {}
 
-/// The class of the first call that failed, in the order of the calls, with the text of the whole error.
+/// The class of the first call that failed, in the order of the calls, with the text of the whole error; the failure
+/// itself if there was only one call.
 impl<T> From<Unreached<T, Failure>> for Failure {
-    fn from(unreached: Unreached<T, Failure>) -> Failure {
+    fn from(mut unreached: Unreached<T, Failure>) -> Failure {
+        if unreached.calls == 1
+            && let Some(only) = unreached.failed.pop()
+        {
+            return only.value;
+        }
         let text = unreached.to_string();
         let first = unreached.failed.into_iter().next().map(Failure::from);
         match first.unwrap_or_else(|| Failure::Failed(String::new())) {

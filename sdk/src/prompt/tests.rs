@@ -128,12 +128,12 @@ fn a_conversation_keeps_its_order_and_a_part_joins_the_last_message() {
 
 #[test]
 fn the_schema_stands_in_place_with_names_and_docs() {
-    let schema: Value = serde_json::from_str(&schema::<Vec<Inner>>()).unwrap();
+    let schema: Value = serde_json::from_str(&json_schema::<Vec<Inner>>()).unwrap();
     assert_eq!(schema["items"]["properties"]["weight"]["description"], "From 0 to 1.");
     assert_eq!(schema.get("$schema"), None);
     assert_eq!(schema.get("$defs"), None);
 
-    let schema: Value = serde_json::from_str(&self::schema::<Found>()).unwrap();
+    let schema: Value = serde_json::from_str(&json_schema::<Found>()).unwrap();
     assert_eq!(schema["title"], "Found");
     assert_eq!(schema["description"], "The findings.");
     assert!(schema["properties"]["all-of"].is_object(), "{schema}");

@@ -6,7 +6,7 @@
 //! A cell of a CSV file is text that may represent a number. It is read as JSON first, an empty one as `null`, and
 //! stays text if it is not JSON or if the plugin's type does not accept the JSON value. `TRUE` and `False` are also
 //! booleans, and `41.0` is also a whole number, because Excel and pandas write them so. A column that the plugin's input
-//! does not have is carried through to the results.
+//! does not have is carried through to the results. An item that is one field of the input keeps all cells as text.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,6 +25,8 @@ pub enum Shape {
     List,
     /// A record with a list of items in this field is an input.
     Field(String),
+    /// A record with an item in this field is an input.
+    Item(String),
 }
 
 impl Shape {
@@ -51,12 +53,13 @@ impl Shape {
         first.filter(|_| fitting.next().is_none())
     }
 
-    /// Returns the input made from these items; `None` for a [`Shape::Whole`] without items.
+    /// Returns the input made from these items; `None` for a [`Shape::Whole`] or [`Shape::Item`] without items.
     pub fn input(&self, mut items: Vec<Value>) -> Option<Value> {
         match self {
             Self::Whole => items.pop(),
             Self::List => Some(Value::Array(items)),
             Self::Field(field) => Some(Value::Object(Map::from_iter([(field.clone(), Value::Array(items))]))),
+            Self::Item(field) => Some(Value::Object(Map::from_iter([(field.clone(), items.pop()?)]))),
         }
     }
 
@@ -66,11 +69,37 @@ impl Shape {
             Self::Whole => return vec![input],
             Self::List => input,
             Self::Field(field) => input.get_mut(field).map(Value::take).unwrap_or_default(),
+            Self::Item(field) => return vec![input.get_mut(field).map(Value::take).unwrap_or_default()],
         };
         match list {
             Value::Array(items) => items,
             _ => Vec::new(),
         }
+    }
+}
+
+/// The way in which an input is made from items, and the fields that are the same in every input.
+#[derive(Debug, Clone)]
+struct InputForm {
+    shape: Shape,
+    set: Map<String, Value>,
+}
+
+impl InputForm {
+    fn input(&self, items: Vec<Value>) -> Option<Value> {
+        let mut input = self.shape.input(items)?;
+        if let Value::Object(fields) = &mut input {
+            fields.extend(self.set.clone());
+        }
+        Some(input)
+    }
+
+    /// Returns the items from which an input was made, without the fields that are set.
+    fn items(&self, mut input: Value) -> Vec<Value> {
+        if let Value::Object(fields) = &mut input {
+            fields.retain(|name, _| !self.set.contains_key(name));
+        }
+        self.shape.items(input)
     }
 }
 
@@ -171,7 +200,7 @@ pub struct Task {
 /// ```
 pub struct Tasks<'c> {
     reader: Option<Reader>,
-    shape: Shape,
+    form: InputForm,
     size: u64,
     left: u64,
     number: u64,
@@ -186,7 +215,7 @@ impl<'c> Tasks<'c> {
     pub fn new(reader: Reader, shape: Shape, size: u64, limit: Option<u64>, check: &'c Check<'c>) -> Self {
         Self {
             reader: Some(reader),
-            shape,
+            form: InputForm { shape, set: Map::new() },
             size: size.max(1),
             left: limit.unwrap_or(u64::MAX),
             number: 0,
@@ -219,6 +248,30 @@ impl<'c> Tasks<'c> {
     #[must_use]
     pub fn fields(mut self, fields: impl IntoIterator<Item = String>) -> Self {
         self.known = Some(fields.into_iter().collect());
+        self
+    }
+
+    /// Gives every input these fields. A field of an item with the same name is not given to the plugin.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::batch::items::{Format, Source};
+    /// use agenthost::batch::tasks::{Shape, Tasks};
+    /// use serde_json::{Map, Value, json};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let source = Source::spool(&b"zip\n007\n"[..], "stdin", Format::Csv, 1 << 20, dir.path())?;
+    /// let any = |_: &Value| Ok(());
+    /// let set = Map::from_iter([("task".to_owned(), json!("Sort {{zip}}"))]);
+    /// let mut tasks = Tasks::new(source.read()?, Shape::Item("row".into()), 1, None, &any).set(set);
+    /// let input = tasks.next().unwrap()?.input;
+    /// assert_eq!(input, Some(json!({"row": {"zip": "007"}, "task": "Sort {{zip}}"})));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn set(mut self, fields: Map<String, Value>) -> Self {
+        self.form.set = fields;
         self
     }
 
@@ -287,7 +340,7 @@ impl<'c> Tasks<'c> {
                 all: self.keeps_all,
             };
             let found = found.map(|found| keep.take(found, &mut item.origin));
-            match found.and_then(|found| fit(found, &self.shape, self.check)) {
+            match found.and_then(|found| fit(found, &self.form, self.check)) {
                 Ok(value) => {
                     items.push(item);
                     values.push(value);
@@ -300,7 +353,7 @@ impl<'c> Tasks<'c> {
         }
         let input = match items.is_empty() {
             true => None,
-            false => self.shape.input(values),
+            false => self.form.input(values),
         };
         if let (Some(input), Some(first), Some(last)) = (&input, items.first(), items.last())
             && first.at != last.at
@@ -435,23 +488,28 @@ pub fn survey(tasks: impl Iterator<Item = Result<Task>>) -> Result<Survey> {
 }
 
 /// Converts an item to a value that fits an input of this shape.
-fn fit(found: Found, shape: &Shape, check: &Check<'_>) -> Result<Value, String> {
-    match found {
-        Found::Json(value) => match alone(value, shape, check) {
-            (value, Ok(())) => Ok(value),
-            (_, Err(problem)) => Err(problem),
-        },
-        Found::Row(cells) => fit_row(cells, shape, check),
+fn fit(found: Found, form: &InputForm, check: &Check<'_>) -> Result<Value, String> {
+    let value = match (found, &form.shape) {
+        (Found::Json(value), _) => value,
+        (Found::Row(cells), Shape::Item(_)) => {
+            let cells = cells.into_iter().map(|(name, text)| (name, Value::String(text)));
+            Value::Object(cells.collect())
+        }
+        (Found::Row(cells), _) => return fit_row(cells, form, check),
+    };
+    match alone(value, form, check) {
+        (value, Ok(())) => Ok(value),
+        (_, Err(problem)) => Err(problem),
     }
 }
 
 /// Checks an input made from one item, and returns the item.
-fn alone(value: Value, shape: &Shape, check: &Check<'_>) -> (Value, Result<(), String>) {
-    let Some(input) = shape.input(vec![value]) else {
+fn alone(value: Value, form: &InputForm, check: &Check<'_>) -> (Value, Result<(), String>) {
+    let Some(input) = form.input(vec![value]) else {
         return (Value::Null, Ok(()));
     };
     let verdict = check(&input);
-    (shape.items(input).pop().unwrap_or_default(), verdict)
+    (form.items(input).pop().unwrap_or_default(), verdict)
 }
 
 /// The parts of items that are kept for the results.
@@ -510,7 +568,7 @@ impl Keep<'_> {
     }
 }
 
-fn fit_row(cells: Vec<(String, String)>, shape: &Shape, check: &Check<'_>) -> Result<Value, String> {
+fn fit_row(cells: Vec<(String, String)>, form: &InputForm, check: &Check<'_>) -> Result<Value, String> {
     // The further forms of a cell, the last one first.
     let mut open: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     let mut row = Map::new();
@@ -523,7 +581,7 @@ fn fit_row(cells: Vec<(String, String)>, shape: &Shape, check: &Check<'_>) -> Re
     // The first problem with a cell is more informative than those with its other forms.
     let mut first: Option<(String, String)> = None;
     loop {
-        let (same, verdict) = alone(row, shape, check);
+        let (same, verdict) = alone(row, form, check);
         row = same;
         let Err(problem) = verdict else { return Ok(row) };
         let before = first.take().filter(|(column, _)| is_about(&problem, column));

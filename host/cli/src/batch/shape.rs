@@ -1,15 +1,17 @@
 //! Determines whether a plugin takes a list of items, and whether it returns a result for each, by its types.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use crate::run::read_text;
 use agenthost::Plugin;
 use agenthost::batch::tasks::Shape;
+use agenthost::config::Env;
 use agenthost::error::{Error, Result};
 
 /// Returns how items become inputs, with or without `--size`.
 pub(super) fn of(plugin: &Plugin, size: Option<u64>) -> Result<Shape> {
     match size {
-        None => Ok(Shape::Whole),
+        None => Ok(item_field(plugin).map_or(Shape::Whole, Shape::Item)),
         Some(_) => list(plugin).ok_or_else(|| {
             Error::usage(format!(
                 "--size: {} takes neither a list nor a record that needs nothing but one list",
@@ -20,6 +22,73 @@ pub(super) fn of(plugin: &Plugin, size: Option<u64>) -> Result<Shape> {
                 plugin.sample_input()
             ))
         }),
+    }
+}
+
+/// Returns `item` if that is a field of the input that takes any JSON: the whole item then is this field.
+fn item_field(plugin: &Plugin) -> Option<String> {
+    /// The name of the field.
+    const ITEM: &str = "item";
+    let schema = plugin.info().input_schema().ok()?;
+    let field = follow(&schema, &schema).get("properties")?.get(ITEM)?;
+    let field = follow(&schema, field);
+    let takes_anything = ["type", "anyOf", "oneOf", "enum", "const"]
+        .iter()
+        .all(|key| field.get(key).is_none());
+    takes_anything.then(|| ITEM.to_owned())
+}
+
+/// Reads the fields of `--set NAME=VALUE`. A value is JSON, or else a text; the value of a text field is always a text.
+pub(super) fn set(plugin: &Plugin, given: &[String], env: &Env) -> Result<Map<String, Value>> {
+    let schema = plugin.info().input_schema()?;
+    let known = follow(&schema, &schema).get("properties").and_then(Value::as_object);
+    let mut set = Map::new();
+    for given in given {
+        let Some((name, text)) = given.split_once('=').filter(|(name, _)| !name.is_empty()) else {
+            return Err(Error::usage(format!("--set {given}: not of the form NAME=VALUE"))
+                .with_hint("For example --set task=\"Classify: {{subject}}\", or --set schema=@label.schema.json"));
+        };
+        let Some(field) = known.and_then(|known| known.get(name)) else {
+            let names: Vec<_> = known.into_iter().flat_map(Map::keys).map(String::as_str).collect();
+            return Err(
+                Error::usage(format!("--set {name}: {} has no such field", plugin.id().name)).with_hint(
+                    match names.as_slice() {
+                        [] => "Its input is not a record: leave out --set.".to_owned(),
+                        names => format!("Name one of its fields: {}.", names.join(", ")),
+                    },
+                ),
+            );
+        };
+        let text = match text.strip_prefix('@') {
+            Some(file) => read_text(&env.cwd().join(file), &format!("--set {name}=@{file}"))?,
+            None => text.to_owned(),
+        };
+        let json = match is_text(&schema, field) {
+            true => None,
+            false => serde_json::from_str(&text).ok(),
+        };
+        if set
+            .insert(name.to_owned(), json.unwrap_or(Value::String(text)))
+            .is_some()
+        {
+            return Err(Error::usage(format!("--set {name}: given twice")).with_hint("Give each field once."));
+        }
+    }
+    Ok(set)
+}
+
+/// Returns whether a field takes texts and no other value than `null`.
+fn is_text(schema: &Value, field: &Value) -> bool {
+    let field = follow(schema, field);
+    if let Some(cases) = field.get("anyOf").and_then(Value::as_array) {
+        return cases.iter().all(|case| {
+            let case = follow(schema, case);
+            case.get("type").is_some_and(|kind| kind == "null") || is_text(schema, case)
+        });
+    }
+    match field.get("type") {
+        Some(Value::Array(kinds)) => kinds.iter().all(|kind| kind == "string" || kind == "null"),
+        kind => kind.is_some_and(|kind| kind == "string"),
     }
 }
 
@@ -62,6 +131,7 @@ pub(super) fn input_fields(plugin: &Plugin, shape: &Shape) -> Option<Vec<String>
     let input = follow(&schema, &schema);
     let item = match shape {
         Shape::Whole => input,
+        Shape::Item(_) => return None,
         Shape::List => follow(&schema, input.get("items")?),
         Shape::Field(field) => {
             let list = follow(&schema, input.get("properties")?.get(field)?);

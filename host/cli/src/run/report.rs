@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::show::Show;
 use crate::global::Global;
 use crate::output::{Bound, Printer, counted};
+use crate::spawn::Text;
 use crate::table::{count, time};
 use agenthost::config::Config;
 use agenthost::error::Result;
@@ -60,7 +61,7 @@ pub(super) fn bound<'a>(
 
 pub(super) fn print(
     report: &RunReport,
-    show: Show,
+    show: &Show,
     global: &Global,
     printer: &Printer,
     bound: Bound<'_>,
@@ -70,9 +71,13 @@ pub(super) fn print(
     match (show, report.outcome.ok()) {
         (Show::Document, _) => printer.data(report)?,
         (Show::Output, Some(output)) => printer.data(output)?,
-        (Show::Text(text), Some(output)) => printer.raw(&text(output))?,
+        (Show::Text(text), Some(output)) => printer.raw(&text.text(output))?,
         (Show::Output | Show::Text(_), None) => {}
     }
+    let text = match show {
+        Show::Text(text) => Some(text),
+        Show::Document | Show::Output => None,
+    };
     for task in &report.tasks {
         if (global.verbose > 0 || failure.is_some()) && !task.log.is_empty() && !json {
             printer.say(&format!("--- log of {} ({})", task.id, task.plugin_and_release()));
@@ -100,8 +105,11 @@ pub(super) fn print(
             bound,
         );
     }
-    for line in failed_sub_tasks(report) {
+    for line in failed_sub_tasks(report, text) {
         printer.say(&line);
+    }
+    if let Some((text, output)) = text.zip(report.outcome.ok()) {
+        text.notes(output).iter().for_each(|note| printer.note(note));
     }
     printer.say(&summary(report));
     if let Some(line) = gate_summary(report) {
@@ -111,7 +119,7 @@ pub(super) fn print(
 }
 
 /// Returns a line for each of the first failed sub-tasks. Canceled ones lost a race or ended with their parent.
-fn failed_sub_tasks(report: &RunReport) -> Vec<String> {
+fn failed_sub_tasks(report: &RunReport, text: Option<&Text>) -> Vec<String> {
     let failed = || {
         report
             .tasks
@@ -133,12 +141,12 @@ fn failed_sub_tasks(report: &RunReport) -> Vec<String> {
                 .chars()
                 .take(FAILED_CHARS)
                 .collect();
-            format!(
-                "failed: {} ({}): {}",
-                task.id,
-                task.plugin_and_release(),
-                one_line(&said)
-            )
+            let name = text.and_then(|text| text.branch(&task.id.to_string()));
+            let who = match name {
+                Some(name) => one_line(name).into_owned(),
+                None => task.plugin_and_release(),
+            };
+            format!("failed: {} ({who}): {}", task.id, one_line(&said))
         })
         .collect();
     let more = failed().count().saturating_sub(lines.len());

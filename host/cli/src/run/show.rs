@@ -1,16 +1,16 @@
 //! How the output of a run is shown.
 
-use serde_json::Value;
+use crate::spawn::Text;
 
 /// How the output of a run is shown.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) enum Show {
     /// The whole report, as a JSON document.
     Document,
     /// The output, as JSON.
     Output,
     /// The output as text.
-    Text(fn(&Value) -> String),
+    Text(Text),
 }
 
 impl Show {

@@ -3,7 +3,7 @@
 use super::super::output::counted;
 use super::super::recorded::{Task, Used, short};
 use super::super::table::{self, Column, count};
-use super::super::terminal::{Styled, indented};
+use super::super::terminal::{Styled, indented, shortened};
 use super::detail::detail;
 use super::shown::Shown;
 use super::timeline::{self, Bar};
@@ -11,6 +11,8 @@ use agenthost::journal::RunKind;
 use agenthost::printable::one_line;
 use agenthost::run::ModelReport;
 
+/// The most characters of a branch's name in the tree.
+const NAME: usize = 24;
 /// The most rows of the tree without `--all`.
 const ROWS: usize = 50;
 /// The most failed tasks of a batch that are listed without `--all`.
@@ -143,7 +145,9 @@ fn tree(shown: &Shown<'_>, most: usize, width: usize) -> String {
     let top = shown.tasks.first().map_or(0, Task::depth);
     let rows = shown.tasks.iter().take(most).map(|task| {
         let indent = "  ".repeat(task.depth().saturating_sub(top));
-        row(task, format!("{indent}{}", task.id))
+        let name = task.name.as_deref().map(|name| shortened(&one_line(name), NAME));
+        let name = name.map(|name| format!(" {name}")).unwrap_or_default();
+        row(task, format!("{indent}{}{name}", task.id))
     });
     let mut text = table(rows, width);
     let more = shown.left_out + shown.tasks.len().saturating_sub(most) as u64;

@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use serde::Serialize;
 
 use super::super::recorded::{Run, RunDocument, Task, TaskDocument, Used};
+use super::super::spawn::Text;
 use super::parallel::{Circumstances, Parallel};
 use agenthost::error::{Error, Result};
 use agenthost::journal::{AskResult, Asked, CallSpan, JournalStore, RunRecord, TaskRecord};
@@ -80,6 +81,15 @@ impl<'a> Shown<'a> {
             ..
         } = kept;
         tasks.sort_by_cached_key(Task::order);
+        let root = match task {
+            None => one.clone(),
+            Some(_) => journal.task(&record.id, ROOT)?,
+        };
+        if let Some(text) = root.and_then(|root| Text::recorded(&record.plugin, root.input.as_ref())) {
+            for task in &mut tasks {
+                task.name = text.branch(&task.id).map(str::to_owned);
+            }
+        }
         let summary = run.summary();
         let has_output = match (&one, task) {
             (Some(one), Some(_)) => Task::new(one.clone()).class() == "ok",

@@ -27,8 +27,9 @@ async fn run(input: Plan) -> Result<Report, Failure> {
     }
     let least = branches.iter().map(|branch| size(&branch.question)).min().unwrap_or(0) / 3 + LEAST_TOKENS;
     let most = input.max_concurrent.unwrap_or(MAX_CONCURRENT) as usize;
-    let calls = branches.into_iter().map(|one| branch(one.name, ask::run(one.question)));
     let kept = if input.synthesis.is_some() { FOR_SYNTHESIS } else { 0 };
+    let names: Vec<_> = branches.iter().map(|branch| branch.name.clone()).collect();
+    let calls = branches.into_iter().map(|one| branch(one.name, ask::run(one.question)));
     // Every policy takes the same bounds.
     macro_rules! bounded {
         ($policy:expr) => {
@@ -40,109 +41,102 @@ async fn run(input: Plan) -> Result<Report, Failure> {
                 .await
         };
     }
-    let (done, failed) = match input.join.unwrap_or(Join::Settled) {
-        Join::Settled => join::split(bounded!(join::settled(calls))),
-        Join::All => (bounded!(join::all(calls))?, Vec::new()),
-        Join::Quorum(wanted) => (bounded!(join::quorum(wanted as usize, calls))?, Vec::new()),
-        Join::First => (vec![bounded!(join::first(calls))?], Vec::new()),
+    let (mut outvoted, mut failed) = (Vec::new(), Vec::new());
+    let done = match input.join.unwrap_or(Join::Settled) {
+        Join::Settled => {
+            let done;
+            (done, failed) = join::split(bounded!(join::settled(calls)));
+            done
+        }
+        Join::All => bounded!(join::all(calls))?,
+        Join::Quorum(wanted) => bounded!(join::quorum(wanted as usize, calls))?,
+        Join::First => vec![bounded!(join::first(calls))?],
         Join::Vote => {
             let key = |answer: &String| serde_json::from_str::<Value>(answer).ok();
             let vote = bounded!(join::vote_by_key(Tie::First, calls, key))?;
-            (std::iter::once(vote.winner).chain(vote.agreed).collect(), vote.failed)
+            (outvoted, failed) = (vote.dissent, vote.failed);
+            std::iter::once(vote.winner).chain(vote.agreed).collect()
         }
     };
     if done.is_empty() {
         let first = failed.into_iter().next();
         return Err(first.map_or_else(|| Failure::failed("no branch has an answer"), Failure::from));
     }
-    let synthesis = match input.synthesis {
-        None => None,
-        Some(synthesis) => {
-            progress(1, 2, "making one answer of all");
-            Some(synthesize(synthesis, &done, &failed).await?)
-        }
-    };
-    let answer = |done: Labeled<String>| Answer {
-        name: done.name,
-        answer: done.value,
-    };
-    let failed = failed.into_iter().map(|branch| Failed {
-        name: branch.name,
-        failure: branch.value,
-    });
-    Ok(Report {
+    let ended = [&done, &outvoted].into_iter().flatten().map(|one| one.index);
+    let ended: Vec<_> = ended.chain(failed.iter().map(|one| one.index)).collect();
+    let unneeded = names
+        .into_iter()
+        .enumerate()
+        .filter(|(index, _)| !ended.contains(index));
+    let mut report = Report {
         answers: done.into_iter().map(answer).collect(),
-        failed: failed.collect(),
-        synthesis,
-    })
+        outvoted: outvoted.into_iter().map(answer).collect(),
+        failed: failed.into_iter().map(failure).collect(),
+        unneeded: unneeded.map(|(_, name)| name).collect(),
+        synthesis: None,
+        not_synthesized: None,
+    };
+    if let Some(question) = input.synthesis {
+        progress(1, 2, "making one answer of all");
+        match ask::run(about(&report, question)).await {
+            Ok(answer) => report.synthesis = Some(answer),
+            Err(failure) => report.not_synthesized = Some(failure),
+        }
+    }
+    Ok(report)
+}
+
+fn answer(done: Labeled<String>) -> Answer {
+    let (name, answer) = (done.name, done.value);
+    Answer { name, answer }
+}
+
+fn failure(failed: Labeled<Failure>) -> Failed {
+    let (name, failure) = (failed.name, failed.value);
+    Failed { name, failure }
 }
 
 /// Makes a branch of each value, with its texts in the task.
 fn expand(each: Each) -> Result<Vec<Branch>, Failure> {
-    let branch = |value: &String| {
-        let wrong = |error: &dyn std::fmt::Display| Failure::failed(format!("`each`: {error}"));
+    let branch = |(index, value): (usize, &String)| {
+        let wrong = |error: &dyn std::fmt::Display| Failure::failed(format!("`each`: value {index}: {error}"));
         let value: Value = serde_json::from_str(value).map_err(|error| wrong(&error))?;
         let filled = fill(&each.question.task, &value).map_err(|error| wrong(&error))?;
         let mut question = each.question.clone();
         question.task = filled.text;
-        let attached = filled
-            .attached
-            .into_iter()
-            .map(|(name, text)| ask::Document { name, text });
+        let attached = filled.attached.into_iter().map(|(name, text)| document(&name, text));
         question.documents.get_or_insert_default().extend(attached);
-        let name = match &value {
-            Value::Object(fields) => fields.values().next().unwrap_or(&Value::Null),
-            value => value,
-        };
-        let name = name.as_str().map_or_else(|| name.to_string(), str::to_owned);
+        let name = filled.first.unwrap_or_else(|| index.to_string());
         Ok(Branch { name, question })
     };
-    each.values.iter().map(branch).collect()
+    (1..).zip(&each.values).map(branch).collect()
 }
 
 /// The bytes of a question's texts.
 fn size(question: &ask::Question) -> usize {
-    let documents = question.documents.iter().flatten();
-    let texts = [&question.system, &question.schema]
-        .into_iter()
-        .flatten()
-        .map(String::len);
-    question.task.len()
-        + documents
-            .map(|document| document.text.len())
-            .chain(texts)
-            .sum::<usize>()
+    let documents = question.documents.iter().flatten().map(|document| &document.text);
+    let texts = [&question.system, &question.schema].into_iter().flatten();
+    question.task.len() + documents.chain(texts).map(String::len).sum::<usize>()
 }
 
-async fn synthesize(
-    synthesis: Synthesis,
-    done: &[Labeled<String>],
-    failed: &[Labeled<Failure>],
-) -> Result<String, Failure> {
-    let mut prompt = Prompt::new("Answers to several tasks:");
-    for branch in done {
-        prompt = prompt.data("answer", format!("{}:\n{}", branch.name, plain(&branch.value)));
-    }
-    for branch in failed {
-        prompt = prompt.data("no-answer", format!("{}: {}", branch.name, branch.value));
-    }
-    prompt = prompt.part(llm::Part::Text(synthesis.task));
-    prompt = prompt.model(synthesis.model.unwrap_or_else(|| "strong".to_owned()));
-    if let Some(system) = synthesis.system {
-        prompt = prompt.system(system);
-    }
-    if let Some(tokens) = synthesis.max_tokens {
-        prompt = prompt.max_tokens(tokens);
-    }
-    if let Some(schema) = synthesis.schema {
-        prompt = prompt.schema(schema);
-    }
-    Ok(prompt.json_text().await?)
+/// Adds the answers to the question of the synthesis.
+fn about(report: &Report, mut question: ask::Question) -> ask::Question {
+    let answers = report.answers.iter().chain(&report.outvoted);
+    // A model reads a text without the quotes of JSON.
+    let plain = |json: &str| serde_json::from_str(json).unwrap_or_else(|_| json.to_owned());
+    let answers = answers.map(|one| document(&one.name, plain(&one.answer)));
+    let failed = report
+        .failed
+        .iter()
+        .map(|one| document(&one.name, format!("(no answer: {})", one.failure)));
+    question.documents.get_or_insert_default().extend(answers.chain(failed));
+    question.model.get_or_insert_with(|| "strong".to_owned());
+    question
 }
 
-/// A JSON text as a model reads it: strings without quotes.
-fn plain(json: &str) -> String {
-    serde_json::from_str::<String>(json).unwrap_or_else(|_| json.to_owned())
+fn document(name: &str, text: String) -> ask::Document {
+    let name = name.to_owned();
+    ask::Document { name, text }
 }
 
 #[cfg(test)]

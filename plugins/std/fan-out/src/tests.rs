@@ -1,5 +1,5 @@
 use super::*;
-use agenthost_sdk::testing::{Host, Reply};
+use agenthost_sdk::testing::Host;
 
 fn question(task: &str) -> ask::Question {
     ask::Question {
@@ -36,14 +36,11 @@ fn host() -> Host {
 
 #[test]
 fn a_branch_that_fails_is_listed_and_the_synthesis_learns_of_it() {
-    let host = host().model("strong", [Reply::text("Both differ.")]);
+    let host = host();
     let input = Plan {
-        synthesis: Some(Synthesis {
-            task: "Compare them.".to_owned(),
-            model: None,
-            system: None,
-            schema: None,
+        synthesis: Some(ask::Question {
             max_tokens: Some(100),
+            ..question("Compare them.")
         }),
         ..plan(&["Acme", "bad", "Globex"])
     };
@@ -51,16 +48,32 @@ fn a_branch_that_fails_is_listed_and_the_synthesis_learns_of_it() {
     let names: Vec<_> = report.answers.iter().map(|answer| answer.name.as_str()).collect();
     assert_eq!(names, ["Acme", "Globex"]);
     assert_eq!(report.failed[0].failure, Failure::ContextOverflow);
-    assert_eq!(report.synthesis.as_deref(), Some("\"Both differ.\""));
-    let text = host.requests()[0].text();
-    assert!(text.contains("<answer>\nAcme:\nabout Acme\n</answer>"), "{text}");
-    assert!(text.contains("<no-answer>\nbad: "), "{text}");
-    assert!(text.ends_with("Compare them."), "{text}");
+    assert_eq!(report.synthesis.as_deref(), Some("\"about Compare them.\""));
+    let asked = host.inputs(ask::run).pop().unwrap();
+    assert_eq!((asked.model.as_deref(), asked.max_tokens), (Some("strong"), Some(100)));
+    let documents = asked.documents.unwrap();
+    let texts: Vec<_> = documents
+        .iter()
+        .map(|one| (one.name.as_str(), one.text.as_str()))
+        .collect();
+    assert_eq!(texts[..2], [("Acme", "about Acme"), ("Globex", "about Globex")]);
+    assert!(texts[2].1.starts_with("(no answer: "), "{texts:?}");
     let shares = host.shares(ask::run);
     assert_eq!(
         (shares[2][0].part, shares[2][0].parts, shares[2][0].keep_back),
         (2, 3, 25)
     );
+}
+
+#[test]
+fn answers_are_not_lost_with_the_synthesis() {
+    let input = Plan {
+        synthesis: Some(question("bad")),
+        ..plan(&["Acme"])
+    };
+    let report = host().run(run(input)).unwrap();
+    assert_eq!((report.answers.len(), report.synthesis), (1, None));
+    assert_eq!(report.not_synthesized, Some(Failure::ContextOverflow));
 }
 
 #[test]
@@ -98,7 +111,7 @@ fn each_value_fills_the_task() {
     };
     assert_eq!(
         host.run(run(missing)),
-        Err(Failure::failed("`each`: no value for `{{name}}`"))
+        Err(Failure::failed("`each`: value 1: no value for `{{name}}`"))
     );
 }
 
@@ -127,6 +140,22 @@ fn the_policies_end_as_their_names_say() {
         joined(Join::Vote, &["a", "b", "b"]),
         Ok(vec!["b".to_owned(), "b".to_owned()])
     );
+    let report = host().run(run(Plan {
+        join: Some(Join::Vote),
+        ..plan(&["a", "bad", "b", "b"])
+    }));
+    let report = report.unwrap();
+    let outvoted: Vec<_> = report.outvoted.iter().map(|answer| answer.name.as_str()).collect();
+    assert_eq!(
+        (outvoted, report.failed.len(), report.unneeded.len()),
+        (vec!["a"], 1, 0)
+    );
+    let report = host().run(run(Plan {
+        join: Some(Join::Quorum(1)),
+        max_concurrent: Some(1),
+        ..plan(&["bad", "b", "c"])
+    }));
+    assert_eq!(report.unwrap().unneeded, ["bad", "c"]);
     assert_eq!(joined(Join::Settled, &["bad"]), Err(Failure::ContextOverflow));
     assert!(joined(Join::Settled, &[]).is_err());
 }

@@ -85,16 +85,16 @@ fn failed_sub_tasks_are_named_up_to_five_and_cancelled_ones_are_not() {
         cancelled,
     ];
     assert_eq!(
-        failed_sub_tasks(&report(tasks.clone(), Vec::new())),
+        failed_sub_tasks(&report(tasks.clone(), Vec::new()), None),
         [
             "failed: root/0 (demo:x@0.1.0): failed: why",
             "failed: root/1/3 (demo:x@0.1.0): model: \\u{1b}[2J",
         ]
     );
     tasks.extend((10..15).map(failed));
-    let lines = failed_sub_tasks(&report(tasks, Vec::new()));
+    let lines = failed_sub_tasks(&report(tasks, Vec::new()), None);
     assert_eq!((lines.len(), lines[5].as_str()), (6, "and 2 more"));
-    assert!(failed_sub_tasks(&report(vec![task(root, None)], Vec::new())).is_empty());
+    assert!(failed_sub_tasks(&report(vec![task(root, None)], Vec::new()), None).is_empty());
 }
 
 #[test]

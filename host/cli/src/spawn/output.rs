@@ -1,0 +1,302 @@
+//! The outputs of the built-in plugins as text for people.
+
+use serde_json::Value;
+
+use agenthost_sdk::template::fill;
+
+/// The text form of a built-in plugin's output.
+#[derive(Debug, Clone)]
+pub(crate) struct Text {
+    plugin: &'static str,
+    /// The names of the sub-tasks, in the order in which they are started.
+    branches: Vec<String>,
+    /// `true` if the output has a draft that a model wrote.
+    is_written: bool,
+}
+
+/// The plugins whose outputs have a text form.
+const WITH_TEXT: [&str; 5] = [
+    "agenthost:ask",
+    "agenthost:fan-out",
+    "agenthost:map",
+    "agenthost:recover",
+    "agenthost:validate",
+];
+
+impl Text {
+    pub(super) fn of(plugin: &'static str, input: &Value) -> Self {
+        Self {
+            plugin,
+            branches: branch_names(plugin, input),
+            is_written: !input["question"].is_null(),
+        }
+    }
+
+    /// Returns the text form of the outputs of a plugin, for the input of a recorded run; `None` if it has none.
+    pub(crate) fn recorded(plugin: &str, input: Option<&Value>) -> Option<Self> {
+        let name = plugin.split('@').next().unwrap_or_default();
+        let plugin = WITH_TEXT.into_iter().find(|known| *known == name)?;
+        Some(Self::of(plugin, input.unwrap_or(&Value::Null)))
+    }
+
+    /// Returns the name of a sub-task of the root.
+    pub(crate) fn branch(&self, task: &str) -> Option<&str> {
+        let index: usize = task.strip_prefix("root/")?.parse().ok()?;
+        self.branches.get(index).map(String::as_str)
+    }
+
+    pub(crate) fn text(&self, output: &Value) -> String {
+        match self.plugin {
+            "agenthost:fan-out" => report(output),
+            "agenthost:validate" if self.is_written => answer(&output["draft"]),
+            "agenthost:validate" if output["passed"] == true => "passed".to_owned(),
+            "agenthost:validate" => findings(output),
+            "agenthost:recover" => answer(&output["answer"]),
+            _ => answer(output),
+        }
+    }
+
+    /// Describes the parts of an output that its text leaves out.
+    pub(crate) fn notes(&self, output: &Value) -> Vec<String> {
+        match self.plugin {
+            "agenthost:fan-out" => report_notes(output),
+            "agenthost:validate" => {
+                let findings = Some(findings(output)).filter(|findings| self.is_written && !findings.is_empty());
+                findings.into_iter().chain(verdicts(output)).collect()
+            }
+            "agenthost:recover" => path_notes(output),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Returns how the parts of a fan-out that have no answer are asked for again.
+    pub(crate) fn how_to_ask_again(&self, run: &str, output: &Value) -> Option<String> {
+        let failed: Vec<_> = items(&output["failed"]).map(|one| word(&one["name"])).collect();
+        let index = match output["not-synthesized"].is_null() {
+            false => self.branches.len().checked_sub(1),
+            true => self.branches.iter().position(|name| failed.contains(name)),
+        };
+        let name = self.branches.get(index?)?;
+        Some(format!(
+            "to ask again for {name}: agenthost resume {run} --ask-again root/{}",
+            index?
+        ))
+    }
+
+    /// Returns whether the output is what was asked for: a draft that passed, and the synthesis if there is one.
+    pub(crate) fn is_complete(plugin: &str, output: &Value) -> bool {
+        match plugin.split('@').next().unwrap_or_default() {
+            "agenthost:validate" => output["passed"] != false,
+            "agenthost:fan-out" => output["not-synthesized"].is_null(),
+            _ => true,
+        }
+    }
+}
+
+/// Returns the names of the sub-tasks that a fan-out starts, in their order.
+pub(crate) fn branch_names(plugin: &str, input: &Value) -> Vec<String> {
+    if plugin.split('@').next() != Some("agenthost:fan-out") {
+        return Vec::new();
+    }
+    let list = |value: &'_ Value| value.as_array().cloned().unwrap_or_default();
+    let given = list(&input["branches"]).into_iter();
+    let mut names: Vec<_> = given.map(|branch| word(&branch["name"])).collect();
+    let task = input["each"]["question"]["task"].as_str().unwrap_or_default();
+    let values = list(&input["each"]["values"]).into_iter().zip(1_usize..);
+    names.extend(values.map(|(value, number)| {
+        let first = fill(task, &value).ok().and_then(|filled| filled.first);
+        first.unwrap_or_else(|| number.to_string())
+    }));
+    if !input["synthesis"].is_null() {
+        names.push("the synthesis".to_owned());
+    }
+    names
+}
+
+/// Returns an answer as text: a string itself, anything else as JSON.
+fn answer(answer: &Value) -> String {
+    match answer {
+        Value::String(text) => text.clone(),
+        other => serde_json::to_string_pretty(other).unwrap_or_default(),
+    }
+}
+
+fn word(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn items(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+/// Returns the synthesis, or each answer below its name. Of a vote, the answer that won.
+fn report(report: &Value) -> String {
+    if !report["synthesis"].is_null() {
+        return answer(&report["synthesis"]);
+    }
+    let answers: Vec<_> = items(&report["answers"]).collect();
+    if let [first, ..] = answers.as_slice()
+        && items(&report["outvoted"]).next().is_some()
+    {
+        return answer(&first["answer"]);
+    }
+    let part = |one: &&Value| format!("# {}\n\n{}", word(&one["name"]), answer(&one["answer"]));
+    answers.iter().map(part).collect::<Vec<_>>().join("\n\n")
+}
+
+fn report_notes(report: &Value) -> Vec<String> {
+    let mut notes = Vec::new();
+    let (answers, outvoted) = (items(&report["answers"]).count(), items(&report["outvoted"]).count());
+    if outvoted > 0 {
+        let all = answers + outvoted;
+        let majority = if answers * 2 > all { "" } else { ": not a majority" };
+        notes.push(format!("{answers} of {all} answers agree{majority}"));
+    }
+    let failed = items(&report["failed"]).count();
+    if failed > 0 {
+        notes.push(format!(
+            "{failed} of {} tasks have no answer",
+            answers + outvoted + failed
+        ));
+    }
+    let unneeded: Vec<_> = items(&report["unneeded"]).map(word).collect();
+    if !unneeded.is_empty() {
+        notes.push(format!("not needed: {}", unneeded.join(", ")));
+    }
+    if !report["not-synthesized"].is_null() {
+        notes.push("there is no synthesis; the answers are those of the tasks".to_owned());
+    }
+    notes
+}
+
+/// Returns the findings with the remarks of the validators.
+fn findings(outcome: &Value) -> String {
+    let mut parts = Vec::new();
+    for found in items(&outcome["findings"]) {
+        let passage = word(&found["passage"]);
+        let passage = if passage.is_empty() {
+            String::new()
+        } else {
+            format!(": {passage}")
+        };
+        let mut part = format!("{}{passage}", word(&found["kind"]));
+        for remark in items(&found["remarks"]) {
+            let (by, problem, remedy) = (
+                word(&remark["validator"]),
+                word(&remark["problem"]),
+                word(&remark["remedy"]),
+            );
+            part.push_str(&format!("\n  {by}: {problem}"));
+            if !remedy.is_empty() {
+                part.push_str(&format!("\n    {remedy}"));
+            }
+        }
+        parts.push(part);
+    }
+    parts.join("\n\n")
+}
+
+fn verdicts(outcome: &Value) -> Vec<String> {
+    let verdict = |one: &Value| {
+        let verdict = &one["verdict"];
+        let words = match (verdict["problems"].as_u64(), &verdict["failed"]) {
+            (Some(1), _) => "1 problem".to_owned(),
+            (Some(count), _) => format!("{count} problems"),
+            (None, Value::Null) => "passed".to_owned(),
+            (None, failure) => format!("not checked ({})", failure_words(failure)),
+        };
+        format!("{}: {words}", word(&one["validator"]))
+    };
+    let verdicts: Vec<_> = items(&outcome["verdicts"]).map(verdict).collect();
+    let mut notes = vec![verdicts.join(", ")];
+    if !outcome["not-revised"].is_null() {
+        notes.push(format!(
+            "the draft was not revised: {}",
+            failure_words(&outcome["not-revised"])
+        ));
+    }
+    notes
+}
+
+fn path_notes(recovery: &Value) -> Vec<String> {
+    let path: Vec<_> = items(&recovery["path"]).collect();
+    let way = |attempt: &&Value| match &attempt["remedy"] {
+        Value::Null => "as asked".to_owned(),
+        Value::Object(fields) => fields.keys().next().cloned().unwrap_or_default(),
+        other => word(other),
+    };
+    match path.len() {
+        0 | 1 => Vec::new(),
+        _ => vec![format!(
+            "ways taken: {}",
+            path.iter().map(way).collect::<Vec<_>>().join(", ")
+        )],
+    }
+}
+
+/// Returns a failure of the contract in words: its class, and its text if it has one.
+fn failure_words(failure: &Value) -> String {
+    match failure {
+        Value::Object(fields) => {
+            let fields = fields.iter().map(|(class, text)| match text {
+                Value::String(text) => format!("{class}: {text}"),
+                other => format!("{class}: {other}"),
+            });
+            fields.collect()
+        }
+        other => word(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_text_of_a_fan_out_is_the_synthesis_or_all_answers() {
+        let all = json!({"answers": [{"name": "a", "answer": "yes"}, {"name": "b", "answer": {"n": 1}}], "failed": []});
+        assert_eq!(report(&all), "# a\n\nyes\n\n# b\n\n{\n  \"n\": 1\n}");
+        assert_eq!(report(&json!({"answers": [], "synthesis": "both"})), "both");
+    }
+
+    #[test]
+    fn a_vote_shows_the_winner_and_the_tally() {
+        let one = |name: &str, answer: &str| json!({"name": name, "answer": answer});
+        let vote = json!({"answers": [one("a", "yes")], "outvoted": [one("b", "no"), one("c", "maybe")], "failed": []});
+        assert_eq!(report(&vote), "yes");
+        assert_eq!(report_notes(&vote), ["1 of 3 answers agree: not a majority"]);
+    }
+
+    #[test]
+    fn findings_show_all_remarks() {
+        let output = json!({"passed": false, "draft": "x", "rounds": 1,
+            "verdicts": [{"validator": "security", "verdict": {"problems": 1}}, {"validator": "style", "verdict": "passed"},
+                {"validator": "tests", "verdict": {"failed": "context-overflow"}}],
+            "findings": [{"kind": "unsafe", "passage": "f(x)", "remarks": [
+                {"validator": "security", "problem": "injection", "remedy": "bind it"}]}],
+            "not-revised": {"exhausted": "cost"}});
+        assert_eq!(findings(&output), "unsafe: f(x)\n  security: injection\n    bind it");
+        assert_eq!(
+            verdicts(&output),
+            [
+                "security: 1 problem, style: passed, tests: not checked (context-overflow)",
+                "the draft was not revised: exhausted: cost"
+            ]
+        );
+        assert!(!Text::is_complete("agenthost:validate@0.1.0", &output));
+    }
+
+    #[test]
+    fn branches_are_named_as_the_plugin_names_them() {
+        let input = json!({"branches": [{"name": "A"}], "synthesis": {"task": "x"},
+            "each": {"question": {"task": "Research {{company}}"}, "values": [{"company": "Acme"}, {}]}});
+        assert_eq!(
+            branch_names("agenthost:fan-out", &input),
+            ["A", "Acme", "2", "the synthesis"]
+        );
+        let text = Text::recorded("agenthost:fan-out@0.1.0", Some(&input)).unwrap();
+        assert_eq!((text.branch("root/1"), text.branch("root/1/0")), (Some("Acme"), None));
+        assert!(Text::recorded("demo:x", None).is_none());
+    }
+}
