@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use agenthost::Cancellation;
 use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
+use serde_json::{Map, Value};
 
 pub(super) use self::models::{cost_allowance, counts, unpriced_hint};
 use self::recorded::{Earlier, How, RecordedBatchCommand, digest};
@@ -267,8 +268,8 @@ impl ItemArgs {
     pub(super) fn count_tasks(&self, plugin: &Plugin, file: &Path, env: &Env) -> Result<(u64, Option<u64>)> {
         let source = self.open(file, env)?;
         let shape = shape::of(plugin, self.size)?;
-        let check = |input: &serde_json::Value| plugin.check_input(input).map_err(|error| error.message().to_owned());
-        let set = shape::set(plugin, &self.set, env)?;
+        let check = |input: &serde_json::Value| shape::check(plugin, input);
+        let set = shape::set(plugin, &shape::read_set(&self.set, env)?)?;
         let fields = shape::input_fields(plugin, &shape);
         let found = survey(self.tasks(&source, shape, fields.as_deref(), &check)?.set(set))?;
         match found.first_bad.first() {
@@ -343,15 +344,19 @@ async fn go(
         );
     }
     let source = args.reading.open(&args.items, env)?;
+    let set = shape::read_set(&args.reading.set, env)?;
     let items = (args.items != Path::new("-"))
-        .then(|| digest(source.file()))
+        .then(|| digest(source.file(), &set))
         .transpose()?;
     if let Some((Earlier { record, .. }, recorded)) = &earlier
         && *recorded != items
     {
         return Err(Error::usage(format!(
             "{} is not what it was when run {} began",
-            source.name(),
+            match set.is_empty() {
+                true => source.name().to_owned(),
+                false => format!("{}, or a file of --set,", source.name()),
+            },
             record.id
         ))
         .with_hint("Bring the items back as they were; other items are another batch."));
@@ -376,8 +381,8 @@ async fn go(
     }
 
     let shape = shape::of(&plugin, args.reading.size)?;
-    let set = shape::set(&plugin, &args.reading.set, env)?;
-    let check = |input: &serde_json::Value| plugin.check_input(input).map_err(|error| error.message().to_owned());
+    let set = shape::set(&plugin, &set)?;
+    let check = |input: &serde_json::Value| shape::check(&plugin, input);
     let form = Form::of(args.output())?;
     let fields = shape::input_fields(&plugin, &shape);
     let tasks = || -> Result<Tasks<'_>> {
@@ -441,7 +446,7 @@ async fn go(
         let most = host.limits(&plugin, &limits).narrowed_by(&run);
         models::check(&host, &plugin, &most, printer)?;
     }
-    let columns = columns(form, &source, &args, &plugin, fields.as_deref())?;
+    let columns = columns(form, &source, &args, &plugin, fields.as_deref(), &set)?;
     if may_spend {
         refuse_unasked(&host, &plugin, &host.limits(&plugin, &limits), printer)?;
     }
@@ -605,6 +610,7 @@ fn columns(
     args: &Args,
     plugin: &Plugin,
     fields: Option<&[String]>,
+    set: &Map<String, Value>,
 ) -> Result<Option<Columns>> {
     let delimiter = match form {
         Form::JsonLines => return Ok(None),
@@ -617,7 +623,7 @@ fn columns(
         items = fields.map_or_else(|| vec!["input".to_owned()], <[_]>::to_vec);
         items.extend(args.reading.id_column.clone().filter(|id| !items.contains(id)));
     }
-    let output = shape::output_fields(plugin, args.reading.size.is_some());
+    let output = shape::output_fields(plugin, args.reading.size.is_some(), set);
     let columns = Columns::new(items, output).delimiter(delimiter);
     Ok(Some(match args.shard {
         Some(shard) if !shard.is_first() => columns.no_header(),

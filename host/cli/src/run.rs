@@ -63,6 +63,8 @@ pub(super) struct Args {
 pub(super) struct Spawned {
     /// The most sub-tasks, each with one model call; `None` if the plugin's suggestion holds.
     pub(super) tasks: Option<usize>,
+    /// The fewest sub-tasks with which all of the work can be done.
+    pub(super) least_tasks: usize,
     /// The names of the models that are called.
     pub(super) models: BTreeSet<String>,
 }
@@ -230,7 +232,7 @@ pub(super) async fn start(
 impl Spawned {
     /// Refuses limits that leave out some of the sub-tasks.
     fn check(&self, limits: &Limits) -> Result<()> {
-        let Some(tasks) = self.tasks else { return Ok(()) };
+        let tasks = self.least_tasks;
         for (key, limit, what) in [
             ("tasks", limits.tasks, "sub-tasks"),
             ("calls", limits.calls, "model calls"),

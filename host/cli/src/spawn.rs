@@ -152,6 +152,7 @@ pub(super) async fn spawn(args: Args, global: &Global, env: &Env, printer: &Prin
     };
     let spawned = Spawned {
         tasks: call.tasks,
+        least_tasks: call.least_tasks,
         models: call.models,
     };
     let run = run::Args::spawn(call.plugin, spawned, args.record, args.json, args.start, args.limits);

@@ -1,17 +1,28 @@
 //! `spawn`: tasks in plain words, answered by the plugins that are part of the program.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use agenthost_tests::server::{Reply, Server};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::machine_at;
 
-/// Answers with the last line of the prompt; `bad` is an error.
+/// Answers with the first line of the prompt; `bad` is an error.
 fn server() -> Server {
     Server::start(|request| {
         let prompt = request.prompt();
         match prompt.contains("bad") && !prompt.contains("Compare") {
             true => Reply::error(400, "invalid_request_error", "no"),
-            false => Reply::text(format!("about {}", prompt.lines().last().unwrap())).usage(10, 5),
+            false => {
+                let task = if prompt.contains("Compare them") {
+                    "Compare them"
+                } else {
+                    prompt.lines().next().unwrap()
+                };
+                Reply::text(format!("about {task}")).usage(10, 5)
+            }
         }
     })
 }
@@ -24,10 +35,7 @@ fn several_tasks_are_answered_at_once_and_made_into_one_answer() {
     let output = machine.run([&["spawn"][..], &tasks, &["--synthesize", "Compare them"]].concat());
     assert_eq!(output.code, 0, "{output}");
     assert_eq!(output.stdout, "about Compare them\n");
-    assert!(
-        output.stderr.contains("failed: root/1 (agenthost:ask@0.1.0): "),
-        "{output}"
-    );
+    assert!(output.stderr.contains("failed: root/1 (Research bad B): "), "{output}");
     let requests = server.ended();
     let models: Vec<_> = requests
         .iter()
@@ -42,7 +50,7 @@ fn several_tasks_are_answered_at_once_and_made_into_one_answer() {
     for part in [
         "Research A:\nabout Research A",
         "Research C:\nabout Research C",
-        "<no-answer>\nResearch bad B: ",
+        "Research bad B:\n(no answer: ",
     ] {
         assert!(synthesis.contains(part), "{part} in {synthesis}");
     }
@@ -99,11 +107,9 @@ fn each_row_of_a_file_is_a_task_with_a_typed_answer() {
         "{prompts:?}"
     );
     let missing = machine.run(["spawn", "--each", "companies.csv", "Research {{name}}"]);
-    assert_eq!(missing.code, 1, "{missing}");
+    let error = missing.error(2);
     assert!(
-        missing
-            .stderr
-            .contains("no value for `{{name}}`; there are `company`, `notes`"),
+        error.contains("companies.csv:2: no value for `{{name}}`; there are `company`, `notes`"),
         "{missing}"
     );
 }
@@ -123,8 +129,47 @@ fn what_is_wrong_is_found_before_anything_is_spent() {
     refused(&["x", "--file", "notes"], 2, "--file notes: not of the form NAME=PATH");
     refused(&["x", "--file", "notes=no-such.md"], 2, "--file notes=no-such.md: ");
     refused(&["x", "y", "--each", "empty.csv"], 2, "--each takes one task");
-    refused(&["x", "--each", "empty.csv"], 2, "empty.csv: no rows");
-    refused(&["x", "y", "--tasks", "1"], 2, "--tasks 1: 2 tasks are given");
+    refused(&["{{a}}", "--each", "empty.csv"], 2, "empty.csv: no rows");
+    refused(
+        &["x", "y", "--tasks", "1"],
+        2,
+        "2 sub-tasks are to be made, and the limit is 1",
+    );
+    refused(
+        &["x", "y", "--calls", "1"],
+        2,
+        "2 model calls are to be made, and the limit is 1",
+    );
+    refused(&["x", " "], 2, "a task is empty");
+    refused(&["x", "--max-tokens", "0"], 2, "at least 1");
+    machine.write("notes.md", "n");
+    refused(
+        &["x", "--file", "n=notes.md", "--file", "n=notes.md"],
+        2,
+        "another file has this name",
+    );
+    machine.write("rows.jsonl", "{\"a\": 1}\n{\"b\": 1}\n");
+    refused(
+        &["{{a}}", "--each", "rows.jsonl"],
+        2,
+        "rows.jsonl:2: no value for `{{a}}`",
+    );
+    refused(&["x", "--each", "rows.jsonl"], 2, "the task names no column");
+    refused(
+        &["x", "--validator", "naming"],
+        2,
+        "--validator naming: not of the form NAME: TEXT",
+    );
+    refused(
+        &["x", "--validator", "a: b", "--each", "rows.jsonl"],
+        2,
+        "cannot be used with",
+    );
+    refused(
+        &["--validate", "empty.csv", "--rounds", "2", "--validator", "a: b"],
+        2,
+        "a text without a task is not revised",
+    );
     refused(&["x", "--quorum", "2"], 2, "--quorum 2: the number of tasks is 1");
     refused(&["x", "y", "--quorum", "3"], 2, "--quorum 3: the number of tasks is 2");
     assert_eq!(server.count(), 0);
@@ -133,17 +178,269 @@ fn what_is_wrong_is_found_before_anything_is_spent() {
 }
 
 #[test]
-fn a_stopped_run_is_resumed_without_paying_twice() {
+fn a_killed_run_is_resumed_without_paying_twice() {
+    let first = AtomicBool::new(true);
+    let server = Server::start(move |request| {
+        let prompt = request.prompt();
+        let answer = Reply::text(format!("about {prompt}")).usage(10, 5);
+        match prompt == "C" && first.swap(false, Ordering::Relaxed) {
+            true => answer.after(Duration::from_secs(600)),
+            false => answer,
+        }
+    });
+    let machine = machine_at(&server);
+    let running = machine.start(["spawn", "A", "B", "C", "D", "--max-concurrent", "1"], None);
+    server.wait_until("the third task asks", |seen| {
+        seen.iter().any(|request| request.prompt() == "C")
+    });
+    assert_eq!(running.kill().code, 137);
+    let resumed = machine.run(["resume", "last"]);
+    assert_eq!(resumed.code, 0, "{resumed}");
+    assert_eq!(
+        resumed.stdout, "# A\n\nabout A\n\n# B\n\nabout B\n\n# C\n\nabout C\n\n# D\n\nabout D\n",
+        "as text, as before"
+    );
+    let asked = |task: &str| server.seen().iter().filter(|request| request.prompt() == task).count();
+    assert_eq!(
+        ["A", "B", "C", "D"].map(asked),
+        [1, 1, 2, 1],
+        "only the request in flight is made again"
+    );
+}
+
+#[test]
+fn a_failed_task_is_named_and_asked_again_by_itself() {
+    let fails = Arc::new(AtomicBool::new(true));
+    let server = Server::start({
+        let fails = fails.clone();
+        move |request| match request.prompt() == "B" && fails.load(Ordering::Relaxed) {
+            true => Reply::error(400, "invalid_request_error", "no"),
+            false => Reply::text(format!("about {}", request.prompt())).usage(10, 5),
+        }
+    });
+    let machine = machine_at(&server);
+    let output = machine.run(["spawn", "A", "B"]);
+    assert_eq!(output.code, 0, "{output}");
+    assert!(output.stderr.contains("failed: root/1 (B): "), "{output}");
+    assert!(output.stderr.contains("note: 1 of 2 tasks have no answer"), "{output}");
+    let hint = output
+        .stderr
+        .lines()
+        .find(|line| line.contains("to ask again for B: "))
+        .unwrap();
+    let command: Vec<_> = hint.split("agenthost ").nth(1).unwrap().split(' ').collect();
+    fails.store(false, Ordering::Relaxed);
+    let again = machine.run(command);
+    assert_eq!(
+        (again.code, again.stdout.as_str()),
+        (0, "# A\n\nabout A\n\n# B\n\nabout B\n"),
+        "{again}"
+    );
+    assert_eq!(server.count(), 3);
+    let shown = machine.run(["show", "last"]);
+    assert!(shown.stdout.contains("root/1 B"), "{shown}");
+}
+
+#[test]
+fn answers_are_shown_although_the_synthesis_failed() {
     let server = server();
     let machine = machine_at(&server);
-    let tasks = ["A", "B", "C", "D"];
-    let stopped = machine.run([&["spawn"][..], &tasks, &["--join", "all", "--max-concurrent", "1", "--calls", "2"]].concat());
-    assert_eq!(stopped.code, 3, "{stopped}");
+    let output = machine.run(["spawn", "A", "B", "--synthesize", "bad"]);
+    assert_eq!(
+        (output.code, output.stdout.as_str()),
+        (1, "# A\n\nabout A\n\n# B\n\nabout B\n"),
+        "{output}"
+    );
+    assert!(output.stderr.contains("note: there is no synthesis"), "{output}");
+    assert!(
+        output
+            .stderr
+            .contains("to ask again for the synthesis: agenthost resume"),
+        "{output}"
+    );
+}
+
+#[test]
+fn a_vote_shows_its_tally_and_a_quorum_the_tasks_it_did_without() {
+    let server = Server::start(|request| Reply::text(request.prompt().split(' ').next().unwrap()).usage(10, 5));
+    let machine = machine_at(&server);
+    let vote = machine.run(["spawn", "yes 1", "no 2", "yes 3", "--join", "vote"]);
+    assert_eq!((vote.code, vote.stdout.as_str()), (0, "yes\n"), "{vote}");
+    let output = machine.run(["spawn", "yes 1", "no 2", "no 3", "maybe 4", "--join", "vote"]);
+    assert!(
+        output.stderr.contains("note: 2 of 4 answers agree: not a majority"),
+        "{output}"
+    );
+    let quorum = machine.run(["spawn", "a", "b", "c", "--quorum", "1", "--max-concurrent", "1"]);
+    assert_eq!(quorum.stdout, "# a\n\na\n", "{quorum}");
+    assert!(quorum.stderr.contains("note: not needed: b, c"), "{quorum}");
+}
+
+/// A server for validators: `injection` finds a problem in the first draft and in `diff`, and all else passes.
+fn validating() -> Server {
+    Server::start(|request| {
+        let prompt = request.prompt();
+        if !prompt.contains("Check it for this") {
+            let revised = prompt.contains("Revise the draft");
+            return Reply::text(if revised { "second draft" } else { "first draft" }).usage(10, 5);
+        }
+        let finds = prompt.contains("injection") && !prompt.contains("second draft");
+        let problem = json!({"kind": "unsafe", "passage": "f(x)", "problem": "unbound", "remedy": "bind x"});
+        let problems = if finds { vec![problem] } else { vec![] };
+        Reply::text(json!({ "problems": problems }).to_string()).usage(10, 5)
+    })
+}
+
+#[test]
+fn a_text_from_stdin_is_checked_by_all_validators_at_once() {
+    let server = validating();
+    let machine = machine_at(&server);
+    let validators = [
+        "--validator",
+        "security: look for injection",
+        "--validator",
+        "style: naming",
+    ];
+    let args = [&["spawn", "--validate", "-"][..], &validators].concat();
+    let output = machine.piped(&args, "+ f(x)\n");
+    assert_eq!(
+        (output.code, output.stdout.as_str()),
+        (1, "unsafe: f(x)\n  security: unbound\n    bind x\n"),
+        "{output}"
+    );
+    assert!(
+        output.stderr.contains("note: security: 1 problem, style: passed"),
+        "{output}"
+    );
+    assert_eq!(server.count(), 2);
+    let document = machine.piped(&[&args[..], &["--json"]].concat(), "+ f(x)\n").json(1);
+    assert_eq!(document["outcome"]["ok"]["passed"], false);
+
+    let passed = machine.piped(&["spawn", "--validate", "-", "--validator", "style: naming"], "x");
+    assert_eq!((passed.code, passed.stdout.as_str()), (0, "passed\n"), "{passed}");
+}
+
+#[test]
+fn an_answer_is_revised_until_its_validators_pass_it() {
+    let server = validating();
+    let machine = machine_at(&server);
+    let output = machine.run(["spawn", "Write.", "--validator", "security: look for injection"]);
+    assert_eq!((output.code, output.stdout.as_str()), (0, "second draft\n"), "{output}");
+    assert_eq!(server.count(), 4);
+    let once = machine.run([
+        "spawn",
+        "Write.",
+        "--validator",
+        "security: look for injection",
+        "--rounds",
+        "1",
+    ]);
+    assert_eq!((once.code, once.stdout.as_str()), (1, "first draft\n"), "{once}");
+    assert!(once.stderr.contains("unsafe: f(x)"), "{once}");
+}
+
+#[test]
+fn another_way_is_taken_after_a_failure_and_a_person_decides_at_last() {
+    let server = Server::start(|request| {
+        let prompt = request.prompt();
+        match () {
+            () if prompt.contains("This task failed.") => {
+                Reply::text(json!({"reason": "it is vague", "tasks": ["Say hi to Ada"]}).to_string())
+            }
+            () if prompt.contains("Does the answer") => {
+                Reply::text(json!({"reason": "no name", "passes": prompt.contains("Ada")}).to_string())
+            }
+            () => Reply::text(format!("about {prompt}")),
+        }
+        .usage(10, 5)
+    });
+    let machine = machine_at(&server);
+    let output = machine.run(["spawn", "Say hi", "--recover", "--check", "It has a name."]);
+    assert_eq!(
+        (output.code, output.stdout.as_str()),
+        (0, "about Say hi to Ada\n"),
+        "{output}"
+    );
+    assert!(
+        output.stderr.contains("note: ways taken: as asked, diagnose"),
+        "{output}"
+    );
+    let last = machine.run([
+        "spawn",
+        "Say hi",
+        "--recover",
+        "--check",
+        "Twice.",
+        "--max-attempts",
+        "1",
+    ]);
+    assert!(last.error(6).contains("no name"), "{last}");
+}
+
+#[test]
+fn a_batch_maps_rows_to_typed_answers() {
+    let server = Server::start(|request| {
+        let label = if request.prompt().contains("water") {
+            "heating"
+        } else {
+            "billing"
+        };
+        Reply::text(json!({ "label": label }).to_string()).usage(10, 5)
+    });
+    let machine = machine_at(&server);
+    machine.write("tickets.csv", "subject,zip\nNo hot water,007\nInvoice,1.50\n");
+    let schema = json!({"type": "object", "properties": {"label": {"enum": ["heating", "billing"]}},
+        "required": ["label"], "additionalProperties": false});
+    machine.write("label.schema.json", schema.to_string());
+    let task = "task=Classify: {{subject}} {{zip}}";
+    let args = [
+        "batch",
+        "agenthost:map",
+        "tickets.csv",
+        "--set",
+        task,
+        "--set",
+        "schema=@label.schema.json",
+    ];
+    let output = machine.run([&args[..], &["-o", "labels.csv"]].concat());
+    assert_eq!(output.code, 0, "{output}");
+    let table = std::fs::read_to_string(machine.cwd().join("labels.csv")).unwrap();
+    let rows: Vec<_> = table.trim_start_matches('\u{feff}').lines().collect();
+    assert!(rows[0].starts_with("subject,zip,label,outcome"), "{table}");
+    assert!(rows[1].starts_with("No hot water,007,heating,ok"), "{table}");
+    assert!(rows[2].starts_with("Invoice,1.50,billing,ok"), "{table}");
+    let prompts: Vec<_> = server.seen().iter().map(|request| request.prompt()).collect();
+    assert!(
+        prompts.contains(&"Classify: Invoice 1.50".to_owned()),
+        "a cell stays as it is written: {prompts:?}"
+    );
+
     let paid = server.count();
-    let resumed = machine.run(["resume", "last", "--calls", "10", "--json"]).json(0);
-    let answers: Vec<&Value> = resumed["outcome"]["ok"]["answers"].as_array().unwrap().iter().collect();
-    assert_eq!(answers.len(), 4);
-    assert_eq!((paid, server.count()), (2, 4));
+    let refused = |more: &[&str], part: &str| {
+        let output = machine.run([&["batch", "agenthost:map", "tickets.csv"], more].concat());
+        let error = output.error(2);
+        assert!(error.contains(part) && error.contains("hint:"), "{part} in {output}");
+    };
+    refused(
+        &["--set", "task={{title}}"],
+        "no value for `{{title}}`; there are `subject`, `zip`",
+    );
+    refused(
+        &["--set", "task={{zip}}", "--set", r#"schema={"type": "legs"}"#],
+        "--set schema: ",
+    );
+    refused(&["--set", "tsk=x"], "--set tsk: agenthost:map has no such field");
+    refused(&["--set", "task"], "--set task: not of the form FIELD=VALUE");
+    refused(&["--set", "task=x", "--set", "task=y"], "--set task: given twice");
+    refused(&["--set", "task=@none.txt"], "--set task=@none.txt: ");
+    assert_eq!(server.count(), paid);
+
+    machine.write("label.schema.json", "{}");
+    let changed = machine.run(["resume", "last", "--failed"]);
+    assert!(
+        changed.error(2).contains("or a file of --set, is not what it was"),
+        "{changed}"
+    );
 }
 
 #[test]
@@ -156,7 +453,16 @@ fn the_plugins_behind_it_are_listed_and_inspected() {
         .iter()
         .map(|plugin| plugin["name"].as_str().unwrap())
         .collect();
-    assert_eq!(names, ["agenthost:ask", "agenthost:fan-out", "agenthost:map"]);
+    assert_eq!(
+        names,
+        [
+            "agenthost:ask",
+            "agenthost:fan-out",
+            "agenthost:map",
+            "agenthost:recover",
+            "agenthost:validate"
+        ]
+    );
     let inspected = machine.run(["inspect", "agenthost:ask", "--json"]).json(0);
     assert_eq!(inspected["digest"], listed["plugins"][0]["digest"]);
     let other = machine.run(["run", "agenthost:ask@^9", "-i", r#"{"task": "x"}"#, "--offline-models"]);

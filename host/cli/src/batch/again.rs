@@ -43,6 +43,9 @@ fn beyond(args: &Args, how: &How, cwd: &Path, config: &Config, env: &Env) -> Res
     };
     outside("the directory", cwd);
     outside("the items", &args.items);
+    for file in args.reading.set.iter().filter_map(|given| given.split_once("=@")) {
+        outside("--set with the file", Path::new(file.1));
+    }
     // The content of the file is replaced. A replay writes no file.
     let output = args.output().filter(|_| matches!(how, How::Resume { .. }));
     beyond.extend(output.map(|file| format!("--output {}", file.display())));

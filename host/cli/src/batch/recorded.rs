@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
+use super::shape::SetField;
 use agenthost::config::{Env, trust};
 use agenthost::error::{Error, Result};
 use agenthost::journal::RunRecord;
@@ -43,7 +44,7 @@ pub(super) struct RecordedBatchCommand {
     /// The arguments, `batch` first.
     pub(super) argv: Vec<String>,
     pub(super) cwd: PathBuf,
-    /// The digest of the items, in hex; `None` if they came through a pipe.
+    /// The digest of the items and of `--set`, in hex; `None` if they came through a pipe.
     pub(super) items: Option<String>,
     /// The proof that this user gave the command; see [`trust::seal`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,8 +70,8 @@ impl RecordedBatchCommand {
     }
 }
 
-/// Returns the digest of a file's content, in hex.
-pub(super) fn digest(file: &File) -> Result<String> {
+/// Returns the digest of a file's content, and of the fields that are the same for all items, in hex.
+pub(super) fn digest(file: &File, set: &[SetField]) -> Result<String> {
     let mut file = file;
     let mut hasher = Sha256::new();
     let read = file.seek(SeekFrom::Start(0)).and_then(|_| {
@@ -85,5 +86,8 @@ pub(super) fn digest(file: &File) -> Result<String> {
     read.map_err(|error| {
         Error::input(format!("the items cannot be read: {error}")).with_hint("Give a file that can be read.")
     })?;
+    for SetField { name, text } in set {
+        hasher.update(json!([name, text]).to_string());
+    }
     Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }

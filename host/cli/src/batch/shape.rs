@@ -3,10 +3,14 @@
 use serde_json::{Map, Value};
 
 use crate::run::read_text;
-use agenthost::Plugin;
 use agenthost::batch::tasks::Shape;
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
+use agenthost::{Host, Plugin};
+use agenthost_sdk::template::fill;
+
+/// The built-in plugin whose task is a template for the fields of an item.
+const MAP: &str = "agenthost:map";
 
 /// Returns how items become inputs, with or without `--size`.
 pub(super) fn of(plugin: &Plugin, size: Option<u64>) -> Result<Shape> {
@@ -38,16 +42,39 @@ fn item_field(plugin: &Plugin) -> Option<String> {
     takes_anything.then(|| ITEM.to_owned())
 }
 
-/// Reads the fields of `--set NAME=VALUE`. A value is JSON, or else a text; the value of a text field is always a text.
-pub(super) fn set(plugin: &Plugin, given: &[String], env: &Env) -> Result<Map<String, Value>> {
-    let schema = plugin.info().input_schema()?;
-    let known = follow(&schema, &schema).get("properties").and_then(Value::as_object);
-    let mut set = Map::new();
+/// A field of `--set`, with its text or that of its file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SetField {
+    pub(super) name: String,
+    pub(super) text: String,
+}
+
+/// Reads `--set FIELD=VALUE` and the files that they name.
+pub(super) fn read_set(given: &[String], env: &Env) -> Result<Vec<SetField>> {
+    let mut fields: Vec<SetField> = Vec::new();
     for given in given {
         let Some((name, text)) = given.split_once('=').filter(|(name, _)| !name.is_empty()) else {
-            return Err(Error::usage(format!("--set {given}: not of the form NAME=VALUE"))
+            return Err(Error::usage(format!("--set {given}: not of the form FIELD=VALUE"))
                 .with_hint("For example --set task=\"Classify: {{subject}}\", or --set schema=@label.schema.json"));
         };
+        if fields.iter().any(|field| field.name == name) {
+            return Err(Error::usage(format!("--set {name}: given twice")).with_hint("Give each field once."));
+        }
+        let text = match text.strip_prefix('@') {
+            Some(file) => read_text(&env.cwd().join(file), &format!("--set {name}=@{file}"))?,
+            None => text.to_owned(),
+        };
+        let name = name.to_owned();
+        fields.push(SetField { name, text });
+    }
+    Ok(fields)
+}
+
+/// Returns the fields as the plugin takes them: JSON, or else a text; the value of a text field is always a text.
+pub(super) fn set(plugin: &Plugin, fields: &[SetField]) -> Result<Map<String, Value>> {
+    let schema = plugin.info().input_schema()?;
+    let known = follow(&schema, &schema).get("properties").and_then(Value::as_object);
+    let value = |SetField { name, text }: &SetField| {
         let Some(field) = known.and_then(|known| known.get(name)) else {
             let names: Vec<_> = known.into_iter().flat_map(Map::keys).map(String::as_str).collect();
             return Err(
@@ -59,20 +86,18 @@ pub(super) fn set(plugin: &Plugin, given: &[String], env: &Env) -> Result<Map<St
                 ),
             );
         };
-        let text = match text.strip_prefix('@') {
-            Some(file) => read_text(&env.cwd().join(file), &format!("--set {name}=@{file}"))?,
-            None => text.to_owned(),
-        };
         let json = match is_text(&schema, field) {
             true => None,
-            false => serde_json::from_str(&text).ok(),
+            false => serde_json::from_str(text).ok(),
         };
-        if set
-            .insert(name.to_owned(), json.unwrap_or(Value::String(text)))
-            .is_some()
-        {
-            return Err(Error::usage(format!("--set {name}: given twice")).with_hint("Give each field once."));
-        }
+        Ok((name.clone(), json.unwrap_or_else(|| Value::String(text.clone()))))
+    };
+    let set = fields.iter().map(value).collect::<Result<Map<_, _>>>()?;
+    if let (MAP, Some(schema)) = (plugin.id().name.as_str(), set.get("schema")) {
+        Host::check_schema(&schema.to_string()).map_err(|problem| {
+            Error::input(format!("--set schema: {problem}"))
+                .with_hint("Give a JSON Schema, such as --set schema='{\"type\": \"object\", …}', or @FILE with one.")
+        })?;
     }
     Ok(set)
 }
@@ -141,8 +166,21 @@ pub(super) fn input_fields(plugin: &Plugin, shape: &Shape) -> Option<Vec<String>
     fields(item)
 }
 
-/// Returns the names of the fields of an item's output, or an empty list unless it is a record.
-pub(super) fn output_fields(plugin: &Plugin, grouped: bool) -> Vec<String> {
+/// Checks an input by the plugin's type; for `agenthost:map`, the item must also have the fields that the task names.
+pub(super) fn check(plugin: &Plugin, input: &Value) -> std::result::Result<(), String> {
+    plugin.check_input(input).map_err(|error| error.message().to_owned())?;
+    if let (MAP, Some(task)) = (plugin.id().name.as_str(), input["task"].as_str()) {
+        fill(task, &input["item"]).map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+/// Returns the names of the fields of an item's output, or an empty list unless it is a record. The output of
+/// `agenthost:map` is a record if its JSON Schema in `set` describes one.
+pub(super) fn output_fields(plugin: &Plugin, grouped: bool, set: &Map<String, Value>) -> Vec<String> {
+    if let (MAP, Some(schema)) = (plugin.id().name.as_str(), set.get("schema")) {
+        return fields(follow(schema, schema)).unwrap_or_default();
+    }
     let schema = plugin.info().output_schema().unwrap_or_default();
     let mut output = follow(&schema, &schema);
     if let Some(item) = output.get("items").filter(|_| grouped) {

@@ -24,6 +24,8 @@ pub(super) struct Call {
     pub(super) input: Value,
     /// The most sub-tasks; `None` if the plugin's own suggestion holds.
     pub(super) tasks: Option<usize>,
+    /// The fewest sub-tasks with which all of the work can be done.
+    pub(super) least_tasks: usize,
     /// The names of the models that the input asks for.
     pub(super) models: BTreeSet<String>,
     /// Notes about the options.
@@ -63,6 +65,7 @@ impl Call {
             plugin,
             input,
             tasks: None,
+            least_tasks: 0,
             models: BTreeSet::new(),
             notes: Vec::new(),
         }
@@ -187,7 +190,8 @@ fn fan_out(args: &Args, question: &Question, env: &Env) -> Result<Call> {
         "synthesis": synthesis,
     });
     let mut call = Call::new("agenthost:fan-out", input);
-    call.tasks = Some(tasks + usize::from(is_synthesized));
+    call.least_tasks = tasks + usize::from(is_synthesized);
+    call.tasks = Some(call.least_tasks);
     if is_synthesized {
         call.models
             .insert(args.synthesis_model.clone().unwrap_or_else(|| "strong".to_owned()));
@@ -242,10 +246,11 @@ fn validate(args: &Args, question: &Question, env: &Env) -> Result<Call> {
         return Err(Error::usage("--rounds: a text without a task is not revised")
             .with_hint("Give the task of which the text is the draft, or leave out --rounds."));
     }
-    let tasks = (validators.len() + 1) * rounds as usize;
+    let (least, tasks) = (validators.len(), (validators.len() + 1) * rounds as usize);
+    let is_written = draft.is_none();
     let input = json!({"draft": draft, "question": asked, "validators": validators, "rounds": rounds});
     let mut call = Call::new("agenthost:validate", input);
-    call.tasks = Some(tasks);
+    (call.tasks, call.least_tasks) = (Some(tasks), least + usize::from(is_written));
     Ok(call)
 }
 

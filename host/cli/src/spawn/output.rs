@@ -12,6 +12,8 @@ pub(crate) struct Text {
     branches: Vec<String>,
     /// `true` if the output has a draft that a model wrote.
     is_written: bool,
+    /// `true` if the answers are those that won a vote.
+    is_vote: bool,
 }
 
 /// The plugins whose outputs have a text form.
@@ -29,6 +31,7 @@ impl Text {
             plugin,
             branches: branch_names(plugin, input),
             is_written: !input["question"].is_null(),
+            is_vote: input["join"] == "vote",
         }
     }
 
@@ -47,7 +50,7 @@ impl Text {
 
     pub(crate) fn text(&self, output: &Value) -> String {
         match self.plugin {
-            "agenthost:fan-out" => report(output),
+            "agenthost:fan-out" => report(output, self.is_vote),
             "agenthost:validate" if self.is_written => answer(&output["draft"]),
             "agenthost:validate" if output["passed"] == true => "passed".to_owned(),
             "agenthost:validate" => findings(output),
@@ -59,7 +62,7 @@ impl Text {
     /// Describes the parts of an output that its text leaves out.
     pub(crate) fn notes(&self, output: &Value) -> Vec<String> {
         match self.plugin {
-            "agenthost:fan-out" => report_notes(output),
+            "agenthost:fan-out" => report_notes(output, self.is_vote),
             "agenthost:validate" => {
                 let findings = Some(findings(output)).filter(|findings| self.is_written && !findings.is_empty());
                 findings.into_iter().chain(verdicts(output)).collect()
@@ -130,24 +133,21 @@ fn items(value: &Value) -> impl Iterator<Item = &Value> {
 }
 
 /// Returns the synthesis, or each answer below its name. Of a vote, the answer that won.
-fn report(report: &Value) -> String {
+fn report(report: &Value, is_vote: bool) -> String {
     if !report["synthesis"].is_null() {
         return answer(&report["synthesis"]);
     }
-    let answers: Vec<_> = items(&report["answers"]).collect();
-    if let [first, ..] = answers.as_slice()
-        && items(&report["outvoted"]).next().is_some()
-    {
-        return answer(&first["answer"]);
+    if is_vote {
+        return answer(&report["answers"][0]["answer"]);
     }
-    let part = |one: &&Value| format!("# {}\n\n{}", word(&one["name"]), answer(&one["answer"]));
-    answers.iter().map(part).collect::<Vec<_>>().join("\n\n")
+    let part = |one: &Value| format!("# {}\n\n{}", word(&one["name"]), answer(&one["answer"]));
+    items(&report["answers"]).map(part).collect::<Vec<_>>().join("\n\n")
 }
 
-fn report_notes(report: &Value) -> Vec<String> {
+fn report_notes(report: &Value, is_vote: bool) -> Vec<String> {
     let mut notes = Vec::new();
     let (answers, outvoted) = (items(&report["answers"]).count(), items(&report["outvoted"]).count());
-    if outvoted > 0 {
+    if is_vote {
         let all = answers + outvoted;
         let majority = if answers * 2 > all { "" } else { ": not a majority" };
         notes.push(format!("{answers} of {all} answers agree{majority}"));
@@ -256,16 +256,16 @@ mod tests {
     #[test]
     fn the_text_of_a_fan_out_is_the_synthesis_or_all_answers() {
         let all = json!({"answers": [{"name": "a", "answer": "yes"}, {"name": "b", "answer": {"n": 1}}], "failed": []});
-        assert_eq!(report(&all), "# a\n\nyes\n\n# b\n\n{\n  \"n\": 1\n}");
-        assert_eq!(report(&json!({"answers": [], "synthesis": "both"})), "both");
+        assert_eq!(report(&all, false), "# a\n\nyes\n\n# b\n\n{\n  \"n\": 1\n}");
+        assert_eq!(report(&json!({"answers": [], "synthesis": "both"}), false), "both");
     }
 
     #[test]
     fn a_vote_shows_the_winner_and_the_tally() {
         let one = |name: &str, answer: &str| json!({"name": name, "answer": answer});
         let vote = json!({"answers": [one("a", "yes")], "outvoted": [one("b", "no"), one("c", "maybe")], "failed": []});
-        assert_eq!(report(&vote), "yes");
-        assert_eq!(report_notes(&vote), ["1 of 3 answers agree: not a majority"]);
+        assert_eq!(report(&vote, true), "yes");
+        assert_eq!(report_notes(&vote, true), ["1 of 3 answers agree: not a majority"]);
     }
 
     #[test]
