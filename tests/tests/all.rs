@@ -14,6 +14,7 @@ mod all {
     mod attack;
     mod bad_input;
     mod batch;
+    mod built_in;
     mod cache;
     mod cli;
     mod compile;

@@ -244,11 +244,7 @@ impl Classify for LoadError {
                 starts => format!("{root} starts {}.", starts.join(", ")),
             },
             Self::NoProject { .. } => "Give the host one with `HostBuilder::project`, or give a .wasm file.".into(),
-            Self::OtherBuiltIn { plugin, .. } => {
-                format!(
-                    "Leave the version out, or add a release of another source to the lock file: agenthost add {plugin}."
-                )
-            }
+            Self::OtherBuiltIn { .. } => "Leave the version out, or use the program that has this release.".into(),
             Self::CannotBuild { .. } => "Build the crate and give its .wasm file.".into(),
             Self::Circle { .. } => {
                 "A plugin cannot be below itself; put the shared part into a plugin of its own.".into()

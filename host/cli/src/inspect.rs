@@ -37,6 +37,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn inspect(args: &Args, global: &Global, env: &Env, printer: &Printer) -> Result<ExitCode> {
+    let mut unstated_source = "not stated";
     let (bytes, file) = match PluginSource::parse(&args.plugin, env.cwd())? {
         PluginSource::Path(path) if path.is_dir() => {
             super::crates::ask(&path, None, env, printer)?;
@@ -52,7 +53,10 @@ pub(super) fn inspect(args: &Args, global: &Global, env: &Env, printer: &Printer
         PluginSource::Reference(reference) => {
             let project = super::registry::open(global, env)?;
             match (project.locked(&reference), super::built_in::find(&reference)) {
-                (Err(_), Some(component)) => (component.to_vec(), None),
+                (Err(_), Some(component)) => {
+                    unstated_source = "part of this program";
+                    (component.to_vec(), None)
+                }
                 (locked, _) => (project.cache().read(&locked?.digest)?, None),
             }
         }
@@ -73,7 +77,7 @@ pub(super) fn inspect(args: &Args, global: &Global, env: &Env, printer: &Printer
         printer.data(&document)?;
     } else {
         let all = global.verbose > 0;
-        let mut page = page(&plugin, args.imports || all, all)?;
+        let mut page = page(&plugin, unstated_source, args.imports || all, all)?;
         if let Some(compiled) = &compiled {
             page.push("\n\n")
                 .bold("compiles")
@@ -119,8 +123,8 @@ fn document(plugin: &PluginInfo) -> Result<Value> {
     }))
 }
 
-fn page(plugin: &PluginInfo, imports: bool, schemas: bool) -> Result<Styled> {
-    let mut page = summary(plugin);
+fn page(plugin: &PluginInfo, unstated_source: &str, imports: bool, schemas: bool) -> Result<Styled> {
+    let mut page = summary(plugin, unstated_source);
     if imports {
         page.push("\n\n").bold("imports");
         for import in &plugin.imports {
@@ -154,8 +158,8 @@ fn page(plugin: &PluginInfo, imports: bool, schemas: bool) -> Result<Styled> {
 const CHECK: &str = "SHA-256 of the file; what stands at `built with` and `revision` is its builder's word until `agenthost build \
                      --check FILE`, in that revision and with these tools, gives the same";
 
-/// Returns the rows at the top. Except for the digest, the size and the powers, their content is the author's text.
-fn summary(plugin: &PluginInfo) -> Styled {
+/// Returns the rows at the top; `unstated_source` is shown if the manifest names no source. Except for the digest, the size and the powers, their content is the author's text.
+fn summary(plugin: &PluginInfo, unstated_source: &str) -> Styled {
     let mut page = Styled::default();
     let mut first = true;
     let mut row = |name: &str, value: &str| {
@@ -201,7 +205,7 @@ fn summary(plugin: &PluginInfo) -> Styled {
     }
     row("imports", &folded(&plugin.imports));
     row("licence", manifest.license.as_deref().unwrap_or("not stated"));
-    row("source", manifest.repository.as_deref().unwrap_or("not stated"));
+    row("source", manifest.repository.as_deref().unwrap_or(unstated_source));
     let made_with = plugin.made_with.iter().map(|(name, version)| {
         let version = version.split(' ').next().unwrap_or_default();
         format!("{name} {version}")

@@ -25,7 +25,9 @@ use agenthost::registry::{Name, Reference, Requirement};
 /// Opens the project of a configuration.
 pub(super) fn project(config: &Config, env: &Env) -> Result<Project> {
     let cache = cache_home(env).map(|cache| cache.join("plugins"));
-    Ok(Project::open(config, env, cache)?)
+    let project = Project::open(config, env, cache)?;
+    let plugins = agenthost_std::PLUGINS.into_iter();
+    Ok(plugins.fold(project, |project, (name, component)| project.built_in(name, component)))
 }
 
 /// Opens the project that a command is about.

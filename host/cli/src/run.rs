@@ -294,7 +294,7 @@ pub(super) async fn watch(
     let json = matches!(show, Show::Document);
     print(&report, &show, global, printer, bound)?;
     if let (Show::Text(text), Some(output), true) = (&show, report.outcome.ok(), host.keeps_journal()) {
-        text.how_to_ask_again(&report.run.to_string(), output)
+        text.how_to_ask_again(report.run.as_ref(), output)
             .iter()
             .for_each(|note| printer.note(note));
     }

@@ -144,6 +144,22 @@ pub enum RegistryError {
         /// The digest in the registry.
         found: Digest,
     },
+    /// The lock file pins another release than the one that is part of the program.
+    #[error("the release of this program is {has}, and agenthost.lock has {wanted}")]
+    OtherBuiltIn {
+        /// The plugin's name.
+        name: String,
+        /// The digest of the program's release.
+        has: Digest,
+        /// The digest in the lock file.
+        wanted: Digest,
+    },
+    /// The lock file says that the plugin is part of the program, and it is not.
+    #[error("{name} is not part of this program")]
+    NotBuiltIn {
+        /// The plugin's name.
+        name: String,
+    },
     /// The lock file has no entry for the reference.
     #[error("{reference} is not in {}", path.display())]
     NotLocked {
@@ -242,7 +258,9 @@ impl Classify for RegistryError {
             Self::NoRelease { .. }
             | Self::NotLocked { .. }
             | Self::OtherVersion { .. }
-            | Self::LockedByVersion { .. } => ErrorClass::Plugin,
+            | Self::LockedByVersion { .. }
+            | Self::OtherBuiltIn { .. }
+            | Self::NotBuiltIn { .. } => ErrorClass::Plugin,
             Self::TooLarge { .. } | Self::OtherPlugin { .. } | Self::Moved { .. } => ErrorClass::Denied,
             Self::At { source, .. } => source.class(),
         }
@@ -297,6 +315,13 @@ impl Classify for RegistryError {
                 "Add it to the lock file, which shows what it asks for.".to_owned()
             }
             Self::LockedByVersion { name, .. } => format!("Name it {name}."),
+            Self::OtherBuiltIn { name, .. } => format!(
+                "Use the version of agenthost that locked it, or take this release: remove the entry from agenthost.lock \
+                 and run `agenthost add {name}`."
+            ),
+            Self::NotBuiltIn { .. } => {
+                "Use a version of agenthost that has it; `agenthost list --builtin` lists what this one has.".to_owned()
+            }
         };
         Some(hint)
     }

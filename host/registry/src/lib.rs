@@ -10,6 +10,7 @@
 //! this crate: a host reads the lock and the cache before anything starts, and never fetches.
 
 pub mod asks;
+mod built_in;
 pub mod cache;
 mod error;
 mod files;

@@ -43,6 +43,8 @@ pub enum Origin {
     },
     /// A file or a crate on this machine.
     Path(PathBuf),
+    /// The program itself, under this name. The rules for files apply.
+    BuiltIn(String),
 }
 
 /// A plugin to be judged before it runs.
@@ -347,6 +349,7 @@ impl Policy {
                 |version| format!("{}@{version}", plugin.id.name),
             ),
             Origin::Path(path) => shell_word(&path.to_string_lossy()).into_owned(),
+            Origin::BuiltIn(name) => name.clone(),
         };
         Err(refused(
             plugin,
@@ -363,7 +366,7 @@ impl Policy {
         type Rulebook = fn(&File) -> &Rules;
         let (section, rules, default): (_, Rulebook, _) = match origin {
             Origin::Reference { .. } => ("references", |file| &file.references, false),
-            Origin::Path(_) => ("paths", |file| &file.paths, true),
+            Origin::Path(_) | Origin::BuiltIn(_) => ("paths", |file| &file.paths, true),
         };
         let (key, rule): (_, fn(&Rules) -> Option<&Rule>) = match lack {
             Lack::Unsigned => ("unsigned", |rules| rules.unsigned.as_ref()),

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use semver::Version;
 
 use super::asks::Asks;
+use super::built_in;
 use super::cache::Cache;
 use super::error::{PolicyError, RegistryError};
 use super::lock::{Lock, Locked};
@@ -63,6 +64,8 @@ pub struct Project {
     vetted: Vec<Vetted>,
     registries: BTreeMap<String, RegistryConfig>,
     env: Env,
+    /// The plugins that are part of the program, by their names.
+    built_in: BTreeMap<String, &'static [u8]>,
     /// `true` if plugins count as vetted, because the command is about to vet one.
     before_vetting: bool,
 }
@@ -143,8 +146,17 @@ impl Project {
             vetted,
             registries: config.registries().clone(),
             env: env.clone(),
+            built_in: BTreeMap::new(),
             before_vetting: false,
         })
+    }
+
+    /// Adds a plugin that is part of the program, so that it can be added to the lock file and vetted. No registry needs
+    /// to be configured for it.
+    #[must_use]
+    pub fn built_in(mut self, name: impl Into<String>, component: &'static [u8]) -> Self {
+        self.built_in.insert(name.into(), component);
+        self
     }
 
     /// Returns the same project, but without requiring that plugins are vetted, for a plugin that is about to be.
@@ -200,9 +212,7 @@ impl Project {
         self.policy.judge(&Candidate {
             plugin: &found.plugin,
             bytes: &found.bytes,
-            origin: Origin::Reference {
-                place: found.source.clone(),
-            },
+            origin: origin(&found.source, &found.name),
             signatures: &found.signatures,
             vetted: vetted.then_some(&entries),
         })
@@ -287,9 +297,7 @@ impl Project {
         let verdict = self.policy.judge(&Candidate {
             plugin: &plugin,
             bytes: &bytes,
-            origin: Origin::Reference {
-                place: locked.source.clone(),
-            },
+            origin: origin(&locked.source, &locked.name),
             signatures: &signatures,
             vetted: (!self.before_vetting).then_some(&entries),
         })?;
@@ -333,7 +341,7 @@ impl Project {
         })
     }
 
-    /// Judges a plugin that the program brings by the policies, under the rules for files of this machine.
+    /// Judges a plugin that is part of the program by the policies, under the rules for files of this machine.
     ///
     /// # Errors
     ///
@@ -342,7 +350,7 @@ impl Project {
         Ok(self.policy.judge(&Candidate {
             plugin,
             bytes,
-            origin: Origin::Path(PathBuf::from(&plugin.id.name)),
+            origin: Origin::BuiltIn(plugin.id.name.clone()),
             signatures: &[],
             vetted: (!self.before_vetting).then_some(&self.vetted_as(&plugin.digest)),
         })?)
@@ -362,6 +370,16 @@ impl Project {
             signatures: &signatures,
             vetted: (!self.before_vetting).then_some(&self.vetted_as(&plugin.digest)),
         })?)
+    }
+}
+
+/// Returns the origin of a release in a source.
+fn origin(source: &str, name: &Name) -> Origin {
+    match source {
+        built_in::PLACE => Origin::BuiltIn(name.to_string()),
+        place => Origin::Reference {
+            place: place.to_owned(),
+        },
     }
 }
 

@@ -313,10 +313,10 @@ fn a_text_from_stdin_is_checked_by_all_validators_at_once() {
         "{output}"
     );
     assert_eq!(server.count(), 2);
-    let document = machine.piped(&[&args[..], &["--json"]].concat(), "+ f(x)\n").json(1);
+    let document = machine.piped([&args[..], &["--json"]].concat(), "+ f(x)\n").json(1);
     assert_eq!(document["outcome"]["ok"]["passed"], false);
 
-    let passed = machine.piped(&["spawn", "--validate", "-", "--validator", "style: naming"], "x");
+    let passed = machine.piped(["spawn", "--validate", "-", "--validator", "style: naming"], "x");
     assert_eq!((passed.code, passed.stdout.as_str()), (0, "passed\n"), "{passed}");
 }
 

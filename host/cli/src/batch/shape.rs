@@ -169,8 +169,9 @@ pub(super) fn input_fields(plugin: &Plugin, shape: &Shape) -> Option<Vec<String>
 /// Checks an input by the plugin's type; for `agenthost:map`, the item must also have the fields that the task names.
 pub(super) fn check(plugin: &Plugin, input: &Value) -> std::result::Result<(), String> {
     plugin.check_input(input).map_err(|error| error.message().to_owned())?;
-    if let (MAP, Some(task)) = (plugin.id().name.as_str(), input["task"].as_str()) {
-        fill(task, &input["item"]).map_err(|error| error.to_string())?;
+    let task = input.get("task").and_then(Value::as_str);
+    if let (MAP, Some(task), Some(item)) = (plugin.id().name.as_str(), task, input.get("item")) {
+        fill(task, item).map_err(|error| error.to_string())?;
     }
     Ok(())
 }

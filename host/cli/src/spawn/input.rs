@@ -86,12 +86,12 @@ impl Question {
         let mut names = BTreeSet::new();
         let mut documents = Vec::new();
         for given in &args.file {
-            let document = document(given, env)?;
-            if !names.insert(document["name"].to_string()) {
+            let (name, text) = document(given, env)?;
+            if !names.insert(name) {
                 return Err(Error::usage(format!("--file {given}: another file has this name"))
                     .with_hint("Give each file a name of its own."));
             }
-            documents.push(document);
+            documents.push(json!({"name": name, "text": text}));
         }
         Ok(Self {
             documents,
@@ -200,14 +200,14 @@ fn fan_out(args: &Args, question: &Question, env: &Env) -> Result<Call> {
 }
 
 fn validate(args: &Args, question: &Question, env: &Env) -> Result<Call> {
-    let mut validators = Vec::new();
+    let (mut names, mut validators) = (BTreeSet::new(), Vec::new());
     for given in &args.validation.validator {
         let parts = given.split_once(':').map(|(name, text)| (name.trim(), text.trim()));
         let Some((name, text)) = parts.filter(|(name, text)| !name.is_empty() && !text.is_empty()) else {
             return Err(Error::usage(format!("--validator {given}: not of the form NAME: TEXT"))
                 .with_hint("For example --validator \"security: look for injection\""));
         };
-        if validators.iter().any(|known: &Value| known["name"] == name) {
+        if !names.insert(name) {
             return Err(
                 Error::usage(format!("--validator {given}: another validator has this name"))
                     .with_hint("Give each validator a name of its own."),
@@ -282,8 +282,8 @@ fn placeholder(task: &str) -> Option<String> {
     fill(task, &json!({})).err().map(|error| error.name)
 }
 
-/// Reads `--file NAME=PATH`.
-fn document(given: &str, env: &Env) -> Result<Value> {
+/// Reads `--file NAME=PATH`: the name and the text.
+fn document<'g>(given: &'g str, env: &Env) -> Result<(&'g str, String)> {
     let Some((name, path)) = given
         .split_once('=')
         .filter(|(name, path)| !name.is_empty() && !path.is_empty())
@@ -292,7 +292,7 @@ fn document(given: &str, env: &Env) -> Result<Value> {
             .with_hint("For example --file notes=notes.md"));
     };
     let text = read_text(&env.cwd().join(path), &format!("--file {given}"))?;
-    Ok(json!({"name": name, "text": text}))
+    Ok((name, text))
 }
 
 /// Reads a JSON Schema from JSON or from a file, and checks it.

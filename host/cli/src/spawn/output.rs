@@ -30,8 +30,8 @@ impl Text {
         Self {
             plugin,
             branches: branch_names(plugin, input),
-            is_written: !input["question"].is_null(),
-            is_vote: input["join"] == "vote",
+            is_written: !at(input, "/question").is_null(),
+            is_vote: at(input, "/join") == "vote",
         }
     }
 
@@ -51,10 +51,10 @@ impl Text {
     pub(crate) fn text(&self, output: &Value) -> String {
         match self.plugin {
             "agenthost:fan-out" => report(output, self.is_vote),
-            "agenthost:validate" if self.is_written => answer(&output["draft"]),
-            "agenthost:validate" if output["passed"] == true => "passed".to_owned(),
+            "agenthost:validate" if self.is_written => answer(at(output, "/draft")),
+            "agenthost:validate" if at(output, "/passed") == true => "passed".to_owned(),
             "agenthost:validate" => findings(output),
-            "agenthost:recover" => answer(&output["answer"]),
+            "agenthost:recover" => answer(at(output, "/answer")),
             _ => answer(output),
         }
     }
@@ -74,8 +74,8 @@ impl Text {
 
     /// Returns how the parts of a fan-out that have no answer are asked for again.
     pub(crate) fn how_to_ask_again(&self, run: &str, output: &Value) -> Option<String> {
-        let failed: Vec<_> = items(&output["failed"]).map(|one| word(&one["name"])).collect();
-        let index = match output["not-synthesized"].is_null() {
+        let failed: Vec<_> = items(at(output, "/failed")).map(|one| word(at(one, "/name"))).collect();
+        let index = match at(output, "/not-synthesized").is_null() {
             false => self.branches.len().checked_sub(1),
             true => self.branches.iter().position(|name| failed.contains(name)),
         };
@@ -89,8 +89,8 @@ impl Text {
     /// Returns whether the output is what was asked for: a draft that passed, and the synthesis if there is one.
     pub(crate) fn is_complete(plugin: &str, output: &Value) -> bool {
         match plugin.split('@').next().unwrap_or_default() {
-            "agenthost:validate" => output["passed"] != false,
-            "agenthost:fan-out" => output["not-synthesized"].is_null(),
+            "agenthost:validate" => at(output, "/passed") != false,
+            "agenthost:fan-out" => at(output, "/not-synthesized").is_null(),
             _ => true,
         }
     }
@@ -101,16 +101,15 @@ pub(crate) fn branch_names(plugin: &str, input: &Value) -> Vec<String> {
     if plugin.split('@').next() != Some("agenthost:fan-out") {
         return Vec::new();
     }
-    let list = |value: &'_ Value| value.as_array().cloned().unwrap_or_default();
-    let given = list(&input["branches"]).into_iter();
-    let mut names: Vec<_> = given.map(|branch| word(&branch["name"])).collect();
-    let task = input["each"]["question"]["task"].as_str().unwrap_or_default();
-    let values = list(&input["each"]["values"]).into_iter().zip(1_usize..);
+    let given = items(at(input, "/branches"));
+    let mut names: Vec<_> = given.map(|branch| word(at(branch, "/name"))).collect();
+    let task = at(input, "/each/question/task").as_str().unwrap_or_default();
+    let values = items(at(input, "/each/values")).zip(1_usize..);
     names.extend(values.map(|(value, number)| {
-        let first = fill(task, &value).ok().and_then(|filled| filled.first);
+        let first = fill(task, value).ok().and_then(|filled| filled.first);
         first.unwrap_or_else(|| number.to_string())
     }));
-    if !input["synthesis"].is_null() {
+    if !at(input, "/synthesis").is_null() {
         names.push("the synthesis".to_owned());
     }
     names
@@ -124,6 +123,11 @@ fn answer(answer: &Value) -> String {
     }
 }
 
+/// Returns the part of a value at a JSON pointer; `null` if there is none.
+fn at<'v>(value: &'v Value, pointer: &str) -> &'v Value {
+    value.pointer(pointer).unwrap_or(&Value::Null)
+}
+
 fn word(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
@@ -134,36 +138,39 @@ fn items(value: &Value) -> impl Iterator<Item = &Value> {
 
 /// Returns the synthesis, or each answer below its name. Of a vote, the answer that won.
 fn report(report: &Value, is_vote: bool) -> String {
-    if !report["synthesis"].is_null() {
-        return answer(&report["synthesis"]);
+    if !at(report, "/synthesis").is_null() {
+        return answer(at(report, "/synthesis"));
     }
     if is_vote {
-        return answer(&report["answers"][0]["answer"]);
+        return answer(at(report, "/answers/0/answer"));
     }
-    let part = |one: &Value| format!("# {}\n\n{}", word(&one["name"]), answer(&one["answer"]));
-    items(&report["answers"]).map(part).collect::<Vec<_>>().join("\n\n")
+    let part = |one: &Value| format!("# {}\n\n{}", word(at(one, "/name")), answer(at(one, "/answer")));
+    items(at(report, "/answers")).map(part).collect::<Vec<_>>().join("\n\n")
 }
 
 fn report_notes(report: &Value, is_vote: bool) -> Vec<String> {
     let mut notes = Vec::new();
-    let (answers, outvoted) = (items(&report["answers"]).count(), items(&report["outvoted"]).count());
+    let (answers, outvoted) = (
+        items(at(report, "/answers")).count(),
+        items(at(report, "/outvoted")).count(),
+    );
     if is_vote {
         let all = answers + outvoted;
         let majority = if answers * 2 > all { "" } else { ": not a majority" };
         notes.push(format!("{answers} of {all} answers agree{majority}"));
     }
-    let failed = items(&report["failed"]).count();
+    let failed = items(at(report, "/failed")).count();
     if failed > 0 {
         notes.push(format!(
             "{failed} of {} tasks have no answer",
             answers + outvoted + failed
         ));
     }
-    let unneeded: Vec<_> = items(&report["unneeded"]).map(word).collect();
+    let unneeded: Vec<_> = items(at(report, "/unneeded")).map(word).collect();
     if !unneeded.is_empty() {
         notes.push(format!("not needed: {}", unneeded.join(", ")));
     }
-    if !report["not-synthesized"].is_null() {
+    if !at(report, "/not-synthesized").is_null() {
         notes.push("there is no synthesis; the answers are those of the tasks".to_owned());
     }
     notes
@@ -172,19 +179,19 @@ fn report_notes(report: &Value, is_vote: bool) -> Vec<String> {
 /// Returns the findings with the remarks of the validators.
 fn findings(outcome: &Value) -> String {
     let mut parts = Vec::new();
-    for found in items(&outcome["findings"]) {
-        let passage = word(&found["passage"]);
+    for found in items(at(outcome, "/findings")) {
+        let passage = word(at(found, "/passage"));
         let passage = if passage.is_empty() {
             String::new()
         } else {
             format!(": {passage}")
         };
-        let mut part = format!("{}{passage}", word(&found["kind"]));
-        for remark in items(&found["remarks"]) {
+        let mut part = format!("{}{passage}", word(at(found, "/kind")));
+        for remark in items(at(found, "/remarks")) {
             let (by, problem, remedy) = (
-                word(&remark["validator"]),
-                word(&remark["problem"]),
-                word(&remark["remedy"]),
+                word(at(remark, "/validator")),
+                word(at(remark, "/problem")),
+                word(at(remark, "/remedy")),
             );
             part.push_str(&format!("\n  {by}: {problem}"));
             if !remedy.is_empty() {
@@ -198,29 +205,29 @@ fn findings(outcome: &Value) -> String {
 
 fn verdicts(outcome: &Value) -> Vec<String> {
     let verdict = |one: &Value| {
-        let verdict = &one["verdict"];
-        let words = match (verdict["problems"].as_u64(), &verdict["failed"]) {
+        let verdict = at(one, "/verdict");
+        let words = match (at(verdict, "/problems").as_u64(), at(verdict, "/failed")) {
             (Some(1), _) => "1 problem".to_owned(),
             (Some(count), _) => format!("{count} problems"),
             (None, Value::Null) => "passed".to_owned(),
             (None, failure) => format!("not checked ({})", failure_words(failure)),
         };
-        format!("{}: {words}", word(&one["validator"]))
+        format!("{}: {words}", word(at(one, "/validator")))
     };
-    let verdicts: Vec<_> = items(&outcome["verdicts"]).map(verdict).collect();
+    let verdicts: Vec<_> = items(at(outcome, "/verdicts")).map(verdict).collect();
     let mut notes = vec![verdicts.join(", ")];
-    if !outcome["not-revised"].is_null() {
+    if !at(outcome, "/not-revised").is_null() {
         notes.push(format!(
             "the draft was not revised: {}",
-            failure_words(&outcome["not-revised"])
+            failure_words(at(outcome, "/not-revised"))
         ));
     }
     notes
 }
 
 fn path_notes(recovery: &Value) -> Vec<String> {
-    let path: Vec<_> = items(&recovery["path"]).collect();
-    let way = |attempt: &&Value| match &attempt["remedy"] {
+    let path: Vec<_> = items(at(recovery, "/path")).collect();
+    let way = |attempt: &&Value| match at(attempt, "/remedy") {
         Value::Null => "as asked".to_owned(),
         Value::Object(fields) => fields.keys().next().cloned().unwrap_or_default(),
         other => word(other),

@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use semver::Version;
 
 use super::{Found, Project};
+use crate::built_in::{self, BuiltIn};
 use crate::error::RegistryError;
 use crate::local::Local;
 use crate::lock::{LOCK_FILE, Locked};
@@ -24,9 +25,15 @@ impl Project {
     /// # Errors
     ///
     /// [`Config`](agenthost_core::error::ErrorClass::Config) if no registry is configured for its namespace, or an
-    /// invalid one.
+    /// invalid one, unless the plugin is part of the program.
     pub async fn registry(&self, name: &Name) -> Result<Box<dyn Source>, RegistryError> {
         let namespace = name.namespace();
+        // A registry for this very namespace may have other releases of the same plugins.
+        if let Some(bytes) = self.built_in.get(&name.to_string())
+            && !self.registries.contains_key(namespace)
+        {
+            return Ok(Box::new(BuiltIn::new(name, bytes)));
+        }
         let entry = [namespace, "*"]
             .into_iter()
             .find_map(|key| Some((key, self.registries.get(key)?)));
@@ -68,6 +75,13 @@ impl Project {
 
     /// Returns the source that a lock entry names.
     async fn locked_source(&self, locked: &Locked) -> Result<Box<dyn Source>, RegistryError> {
+        if locked.source == built_in::PLACE {
+            let bytes = self.built_in.get(&locked.name.to_string());
+            let bytes = bytes.ok_or_else(|| RegistryError::NotBuiltIn {
+                name: locked.name.to_string(),
+            })?;
+            return Ok(Box::new(BuiltIn::new(&locked.name, bytes)));
+        }
         if locked.source.starts_with(['.', '/']) {
             return Ok(Box::new(Local::at(plain(&self.root.join(&locked.source)))));
         }
@@ -127,7 +141,8 @@ impl Project {
         if versions.contains(&locked.version) {
             let tag = Tag::Version(locked.version.clone());
             let release = source.find(&tag).await?;
-            if release.digest != locked.digest {
+            // The program is not a registry, whose releases never change; another build of it may differ.
+            if release.digest != locked.digest && locked.source != built_in::PLACE {
                 return Err(moved(locked, &release.digest));
             }
         }
@@ -226,6 +241,9 @@ impl Project {
         };
         if let Err(error) = source.fetch(&release, &self.cache).await {
             // If the version now has other bytes, that explains more than the error.
+            if locked.source == built_in::PLACE {
+                return Err(error);
+            }
             let there = source.find(&Tag::Version(locked.version.clone())).await;
             return Err(match there {
                 Ok(there) if there.digest != locked.digest => moved(locked, &there.digest),
