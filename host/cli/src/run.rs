@@ -3,7 +3,7 @@
 mod report;
 mod show;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -19,11 +19,11 @@ use super::command::RecordedRunCommand;
 use super::global::Global;
 use super::host::{check_scripts, recording_host};
 use super::offline::{note_offline, refuse_unasked};
-use super::output::{Bound, Printer, counted, exit_code};
+use super::output::{Bound, Printer, exit_code};
 use super::progress::Progress;
 use super::signals;
 use super::spawn::Text;
-use super::start::{StartArgs, Starts, before_start};
+use super::start::{Spawned, StartArgs, Starts, before_start};
 use super::which::PluginArgs;
 use agenthost::config::{Config, Env};
 use agenthost::error::{Error, Result};
@@ -56,17 +56,6 @@ pub(super) struct Args {
     /// The work of `spawn`, of which more is known than of other runs.
     #[arg(skip)]
     spawned: Option<Spawned>,
-}
-
-/// The sub-tasks that `spawn` starts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Spawned {
-    /// The most sub-tasks, each with one model call; `None` if the plugin's suggestion holds.
-    pub(super) tasks: Option<usize>,
-    /// The fewest sub-tasks with which all of the work can be done.
-    pub(super) least_tasks: usize,
-    /// The names of the models that are called.
-    pub(super) models: BTreeSet<String>,
 }
 
 /// Limits of the root task
@@ -227,28 +216,6 @@ pub(super) async fn start(
         cassette.finish(&host.limits(&plugin, &limits), printer)?;
     }
     Ok(code)
-}
-
-impl Spawned {
-    /// Refuses limits that leave out some of the sub-tasks.
-    fn check(&self, limits: &Limits) -> Result<()> {
-        let tasks = self.least_tasks;
-        for (key, limit, what) in [
-            ("tasks", limits.tasks, "sub-tasks"),
-            ("calls", limits.calls, "model calls"),
-        ] {
-            if let Some(limit) = limit.filter(|limit| *limit < tasks as u64) {
-                return Err(Error::usage(format!(
-                    "{} are to be made, and the limit is {limit}",
-                    counted(tasks as u64, what)
-                ))
-                .with_hint(format!(
-                    "Raise it with --{key}, or with `{key}` under [limits] in agenthost.toml, or give fewer tasks."
-                )));
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Waits for the end of a run and prints its report.

@@ -1,11 +1,11 @@
 //! The line with the estimate that a run or a batch shows before it starts, and the question whether to start.
 
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use super::budget::Plan;
 use super::global::Global;
-use super::output::Printer;
-use super::run::Spawned;
+use super::output::{Printer, counted};
 use agenthost::allowance;
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
@@ -18,6 +18,39 @@ pub(super) struct StartArgs {
     /// Ask before a start whose typical cost, or worst case without earlier runs, is above this; refuse without a terminal
     #[arg(long, value_name = "USD")]
     confirm_above: Option<Usd>,
+}
+
+/// The sub-tasks that `spawn` starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Spawned {
+    /// The most sub-tasks, each with one model call; `None` if the plugin's suggestion holds.
+    pub(super) tasks: Option<usize>,
+    /// The fewest sub-tasks with which all of the work can be done.
+    pub(super) least_tasks: usize,
+    /// The names of the models that are called.
+    pub(super) models: BTreeSet<String>,
+}
+
+impl Spawned {
+    /// Refuses limits that leave out some of the sub-tasks.
+    pub(super) fn check(&self, limits: &Limits) -> Result<()> {
+        let tasks = self.least_tasks;
+        for (key, limit, what) in [
+            ("tasks", limits.tasks, "sub-tasks"),
+            ("calls", limits.calls, "model calls"),
+        ] {
+            if let Some(limit) = limit.filter(|limit| *limit < tasks as u64) {
+                return Err(Error::usage(format!(
+                    "{} are to be made, and the limit is {limit}",
+                    counted(tasks as u64, what)
+                ))
+                .with_hint(format!(
+                    "Raise it with --{key}, or with `{key}` under [limits] in agenthost.toml, or give fewer tasks."
+                )));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The tasks that a command is about to start.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::Args;
+use super::args::Args;
 use crate::run::{MAX_INPUT_BYTES, read_stdin, read_text};
 use agenthost::Host;
 use agenthost::batch::items::{Found, Source};
