@@ -245,6 +245,10 @@ fn the_help_of_batch() {
           --limit <N>
               Use only the first N items
 
+          --set <FIELD=VALUE|@FILE>
+              Give every task this field of the input: a text or JSON, or @FILE for the content of a
+              file
+
           --workers <N|auto>
               The number of tasks that run at once; auto starts with 4 and grows while no request waits
               
