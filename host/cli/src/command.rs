@@ -27,6 +27,9 @@ pub(super) struct RecordedRunCommand {
     /// `true` if the offline provider answers.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) offline_models: bool,
+    /// The schedule that the run belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) schedule: Option<String>,
     /// The proof that this user gave the command; see [`trust::seal`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     seal: Option<String>,
@@ -47,8 +50,15 @@ impl RecordedRunCommand {
             cwd: env.cwd().to_owned(),
             limits,
             offline_models,
+            schedule: None,
             seal: None,
         })
+    }
+
+    /// Makes this the command of a run of a schedule.
+    pub(super) fn of_schedule(mut self, name: &str) -> Self {
+        self.schedule = Some(name.to_owned());
+        self
     }
 
     /// Returns the command with the proof that this user gave it.
