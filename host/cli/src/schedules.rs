@@ -33,7 +33,7 @@ pub(super) fn schedules(args: &Args, global: &Global, env: &Env, printer: &Print
     if config.schedules().is_empty() {
         match args.json {
             true => printer.data(&json!({"format": 1, "schedules": []}))?,
-            false => printer.note("there are no schedules; see [schedules.NAME] in docs/heartbeat.md"),
+            false => printer.note("there are no schedules; write one with [schedules.NAME] in agenthost.toml"),
         }
         return Ok(ExitCode::SUCCESS);
     }

@@ -292,6 +292,7 @@ impl Config {
 
     /// Returns the schedules by their names. Those of a project's file must be [accepted](crate::trust::check_schedule)
     /// before they run.
+    #[doc(hidden)]
     pub fn schedules(&self) -> &BTreeMap<String, ScheduleConfig> {
         &self.schedules
     }

@@ -50,6 +50,7 @@ pub use self::key::ReadField;
 pub use self::load::PROJECT_FILE;
 use self::load::{Lifting, unchecked};
 pub use self::origin::Origin;
+#[doc(hidden)]
 pub use self::schedule::{
     CronExpression, ScheduleConfig, ScheduleInput, ScheduleTimes, ScheduleValue, WhenMissed, WhenOverlapping,
     WhenUnchanged,

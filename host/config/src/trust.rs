@@ -43,6 +43,7 @@ pub(super) use self::pairs::check_provider;
 pub use self::pairs::is_loopback;
 pub use self::record::{TrustRecord, TrustedCrates, TrustedDir, TrustedPair, TrustedSchedule, list};
 use self::record::{canonical, keep, write};
+#[doc(hidden)]
 pub use self::schedules::check as check_schedule;
 use crate::config::Config;
 use crate::env::Env;
