@@ -94,6 +94,8 @@ pub(super) enum Bound<'a> {
     Run,
     /// The limits of this sub-task.
     SubTask(String),
+    /// The limits of this schedule, or `[limits]`.
+    Schedule(&'a str),
     /// A key of `[allowance]`, with the hint for it.
     Allowance(String),
     /// Not a limit but a fault of the host that has this hint.
@@ -123,6 +125,9 @@ fn failure_hint(failure: &Failure, bound: Bound<'_>) -> Option<String> {
                     ),
                     Bound::SubTask(task) => format!(
                         "Raise `{key}` for the sub-agent of {task}: in its grant, under [limits] in agenthost.toml, or where its parent declares it. --{key} does not apply to it."
+                    ),
+                    Bound::Schedule(name) => format!(
+                        "Raise `{key}`{least} in `limits` under [schedules.{name}], or under [limits], in agenthost.toml."
                     ),
                     Bound::Allowance(hint) | Bound::Fault(hint) => hint,
                     Bound::Run => format!(

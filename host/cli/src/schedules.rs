@@ -149,7 +149,8 @@ impl<'a> Overview<'a> {
     pub(super) fn plan(&self) -> String {
         let next = match (self.state(), self.next) {
             (("waiting" | "running" | "interrupted", _), Some(next)) => format!("next {}", clock(next)),
-            ((state, _), _) => state.to_owned(),
+            ((state, Some(reason)), _) => format!("{state} ({reason})"),
+            ((state, None), _) => state.to_owned(),
         };
         format!(
             "{}: {next}, {}, at most {} a day, {}",

@@ -526,3 +526,91 @@ fn a_clock_that_was_wrong_holds_nothing_up() {
     assert_eq!((once(&machine).code, server.count()), (0, 2));
     assert_eq!((once(&machine).code, server.count()), (0, 2));
 }
+
+#[test]
+fn the_limits_and_the_allowance_of_the_operator_hold_for_a_schedule() {
+    let server = Server::start(echo);
+    let machine = scheduled(&server, TIDY);
+    let own = |text: &str| machine.write("../config/agenthost/config.toml", text);
+    // The rest of the day's money is no reason to allow a run more than any other.
+    own("[limits]\ncost = \"$0.0001\"\n");
+    let refused = once(&machine);
+    assert_eq!((refused.code, server.count()), (3, 0), "{refused}");
+    assert_eq!(listed(&machine)["failures"], 1);
+    change_state(&machine, |state| state["pause"] = Value::Null);
+    let_time_pass(&machine);
+    own("[allowance]\ntokens-per-day = 60\n");
+    assert_eq!((once(&machine).code, server.count()), (3, 0), "a request does not fit");
+    own("[allowance]\ncost-per-day = \"$0.02\"\n");
+    let spend = || {
+        change_state(&machine, |state| state["pause"] = Value::Null);
+        let_time_pass(&machine);
+        once(&machine)
+    };
+    rewrite(&machine, &server, &format!("{TIDY}set = {{ max-tokens = 20 }}\n"));
+    assert_eq!((spend().code, server.count()), (0, 1));
+    own("[allowance]\ncost-per-day = \"$0.0008\"\n");
+    let used_up = spend();
+    assert_eq!((used_up.code, server.count()), (0, 1), "{used_up}");
+    assert!(
+        used_up.stderr.contains("`cost-per-day` under [allowance] is used up"),
+        "{used_up}"
+    );
+    assert_eq!(listed(&machine)["state"], "waiting");
+}
+
+#[test]
+fn a_schedule_of_the_operator_needs_no_trust() {
+    let server = Server::start(echo);
+    let machine = machine_for("");
+    let config = config("openai", &server.url(), "retries = 0\n");
+    machine.write("../config/agenthost/config.toml", format!("{config}{PRICES}{TIDY}"));
+    std::fs::remove_file(machine.cwd().join("agenthost.toml")).unwrap();
+    assert_eq!((once(&machine).code, server.count()), (0, 1));
+    // It is the same schedule in a project.
+    machine.write("agenthost.toml", "");
+    assert_eq!((once(&machine).code, server.count()), (0, 1));
+    assert_eq!(listed(&machine)["last"]["outcome"], "ok");
+}
+
+#[test]
+fn a_killed_heartbeat_goes_on_where_it_was() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let server = Server::start(move |request| echo(request).held(&held));
+    let machine = scheduled(&server, &TIDY.replace("30m", "1s"));
+    let running = machine.start(["heartbeat"], None);
+    server.wait_until("a request", |seen| seen.len() == 1);
+    running.kill();
+    gate.open();
+    let again = machine.start(["heartbeat", "--json"], None);
+    server.wait_until("the lost request and two more runs", |seen| seen.len() >= 4);
+    again.signal("TERM");
+    let ended = again.finish();
+    assert_eq!(ended.code, 130, "{ended}");
+    let documents: Vec<Value> = ended
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(documents[0]["resumed"], true, "{ended}");
+    assert!(
+        documents.iter().skip(1).all(|document| document["resumed"] == false),
+        "{ended}"
+    );
+    let runs = machine.run(["runs", "--json"]).json(0);
+    let ids: std::collections::BTreeSet<_> = runs["runs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|run| run["id"].as_str())
+        .collect();
+    assert!(ids.contains(&documents[0]["run"].as_str()), "{ended}");
+    // What the lost request may have cost stays counted, and nothing is counted twice.
+    let used = listed(&machine)["cost_today_usd"].as_f64().unwrap();
+    assert!(
+        used >= 0.0008 * (server.count() - 1) as f64,
+        "{used} for {}",
+        server.count()
+    );
+}

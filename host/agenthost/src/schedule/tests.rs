@@ -138,7 +138,7 @@ fn missed_times_are_one_run_or_none() {
             assert!(clock.run(NOW + 7 * DAY + 30 * MINUTE, 0));
         }
     }
-    // A start that is a little late was not missed, and who looks once decides for himself.
+    // A start that is a little late was not missed, and a single look starts what is due.
     let mut late = Clock::new("every = '30m'", ScheduleMode::Always);
     assert!(late.run(NOW, 0) && late.run(NOW + 30 * MINUTE + LATE, 0));
     let mut once = Clock::new("every = '30m'", ScheduleMode::Once);

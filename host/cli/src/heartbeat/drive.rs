@@ -143,7 +143,11 @@ impl ScheduleRunner<'_> {
     async fn start(&self, lock: &LockedSchedule, state: &mut ScheduleState, due: u64) -> Result<Step> {
         let now = now_ms();
         let ready = trust::check_schedule(self.config, self.name).map_err(Error::from);
-        let inputs = match ready.and_then(|()| ScheduleInputs::read(self.schedule)) {
+        let inputs = match ready {
+            Ok(()) => self.inputs().await,
+            Err(error) => Err(error),
+        };
+        let inputs = match inputs {
             Ok(inputs) => inputs,
             Err(error) => {
                 state.begin(due, now, None);
@@ -184,6 +188,13 @@ impl ScheduleRunner<'_> {
         Ok(self.end(state, attempt))
     }
 
+    /// Reads the checklist and the watched files, which may be large, on a thread that may block.
+    async fn inputs(&self) -> Result<ScheduleInputs> {
+        let schedule = self.schedule.clone();
+        let read = tokio::task::spawn_blocking(move || ScheduleInputs::read(&schedule)).await;
+        read.map_err(|_| Error::host("the files of the schedule were not read"))?
+    }
+
     /// Returns the money that is left of this day.
     fn left(&self) -> Result<Usd> {
         let status = allowance::of_schedule(self.config, self.name, self.state_dir, SystemTime::now())?;
@@ -196,7 +207,8 @@ impl ScheduleRunner<'_> {
         let mut limits = self.schedule.limits();
         let own = match limits.cost {
             Some(Cap::At(own)) => Some(own),
-            Some(Cap::Unlimited) | None => None,
+            Some(Cap::Unlimited) => None,
+            None => self.config.limits().cost,
         };
         let by_rest = own.is_none_or(|own| left < own);
         limits.cost = Some(Cap::At(own.map_or(left, |own| own.min(left))));
@@ -444,18 +456,12 @@ impl ScheduleRunner<'_> {
     }
 
     /// Returns the source of the limit that a run reached.
-    fn bound(&self, failure: &Failure) -> Bound<'static> {
-        let more = failure.owner.as_ref();
-        let more = more.and_then(|owner| crate::allowance::more(owner, self.config, SystemTime::now()));
+    fn bound(&self, failure: &Failure) -> Bound<'_> {
+        let owner = failure.owner.as_ref();
+        let more = owner.and_then(|owner| crate::allowance::more(owner, self.config, SystemTime::now()));
         match more {
             Some(more) => Bound::Allowance(format!("To go on, {more}.")),
-            None => {
-                let limit = failure.limit.map_or("cost", LimitKind::key);
-                Bound::Allowance(format!(
-                    "Raise `{limit}` in `limits` under [schedules.{}], or under [limits], in agenthost.toml.",
-                    self.name
-                ))
-            }
+            None => Bound::Schedule(self.name),
         }
     }
 }
@@ -492,7 +498,7 @@ fn scheduled_end(ended: &EndedRun, interrupted: bool) -> ScheduleEnd {
     match (failure.class, &failure.owner) {
         (FailureClass::Cancelled, _) if interrupted => ScheduleEnd::Interrupted,
         (FailureClass::Exhausted, Some(LimitOwner::Allowance { key, .. })) => ScheduleEnd::LimitReached(renewal(key)),
-        (FailureClass::Exhausted, _) if ended.by_rest && failure.limit == Some(LimitKind::Cost) => {
+        (FailureClass::Exhausted, None) if ended.by_rest && failure.limit == Some(LimitKind::Cost) => {
             ScheduleEnd::LimitReached(renewal("cost-per-day"))
         }
         _ => ScheduleEnd::Failed {
