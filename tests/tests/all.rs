@@ -30,6 +30,7 @@ mod all {
     mod fuzz;
     mod gate;
     mod handles;
+    mod heartbeat;
     mod inspect;
     mod isolation;
     mod joins;

@@ -1,7 +1,8 @@
-//! The allowance: limits on everything that all runs of a user, or of a user in one project, use in a day or a month.
+//! The allowance: limits on everything that all runs of a user, of a user in one project, or of a schedule use in a day
+//! or a month.
 //!
 //! There are two books: one for the user, limited by `[allowance]` of the operator's own file, and one for the project,
-//! limited by that of the project's file. Each is a small JSON file in the user's state directory, replaced as a whole
+//! limited by that of the project's file. A host that runs a schedule has a third one, for its runs alone. Each is a small JSON file in the user's state directory, replaced as a whole
 //! under a lock. A request takes its worst case from its books before it is sent, and gives the rest back once its use is
 //! known. If a process dies, what it took for requests that it had not sent is free again for the next process that
 //! looks; the requests that it had sent may be billed and stay counted at their worst case. Days and months are those of
@@ -41,6 +42,8 @@ pub struct AllowanceStatus {
     pub key: &'static str,
     /// `true` for the allowance of the project's file.
     pub project: bool,
+    /// The schedule whose runs it limits; `None` for `[allowance]`.
+    pub schedule: Option<String>,
     /// The kind of the amounts: tokens or cost.
     pub limit: LimitKind,
     /// The most that may be used, in tokens or pico-dollars.
@@ -91,11 +94,22 @@ impl AllowanceStatus {
 pub fn status(config: &Config, state: &Path, now: SystemTime) -> Result<Vec<AllowanceStatus>> {
     let mut all = Vec::new();
     for limits in books(config, state) {
-        let mut book = BookFile::new(&limits.path).read(now)?;
-        book.forget_gone();
-        all.extend(limits.statuses(&book, now));
+        all.extend(limits.now(now)?);
     }
     Ok(all)
+}
+
+/// Returns the money of the schedule `name` of a day, with its use. `None` if there is no such schedule. Changes nothing.
+///
+/// # Errors
+///
+/// [`ErrorClass::Host`](crate::ErrorClass::Host) if the book cannot be read.
+#[doc(hidden)]
+pub fn of_schedule(config: &Config, name: &str, state: &Path, now: SystemTime) -> Result<Option<AllowanceStatus>> {
+    match schedule_book(config, name, state) {
+        Some(limits) => Ok(limits.now(now)?.into_iter().next()),
+        None => Ok(None),
+    }
 }
 
 /// Returns the time at which the allowance `key`, such as `cost-per-day`, begins anew: the next midnight or the first
@@ -123,10 +137,18 @@ pub fn renewed(key: &str, now: SystemTime) -> SystemTime {
 struct Limited {
     path: PathBuf,
     project: bool,
+    schedule: Option<String>,
     limits: AllowanceConfig,
 }
 
 impl Limited {
+    /// Returns the settings with their use at this time.
+    fn now(&self, now: SystemTime) -> Result<Vec<AllowanceStatus>> {
+        let mut book = BookFile::new(&self.path).read(now)?;
+        book.forget_gone();
+        Ok(self.statuses(&book, now))
+    }
+
     fn statuses(&self, book: &Book, now: SystemTime) -> Vec<AllowanceStatus> {
         let cost = |most: Option<Usd>| most.map(Usd::pico);
         let (day, month, limits) = (&book.day, &book.month, &self.limits);
@@ -150,6 +172,7 @@ impl Limited {
             Some(AllowanceStatus {
                 key,
                 project: self.project,
+                schedule: self.schedule.clone(),
                 limit,
                 most: most?,
                 used,
@@ -169,18 +192,41 @@ fn books(config: &Config, state: &Path) -> Vec<Limited> {
             books.push(Limited {
                 path: dir.join(name),
                 project,
+                schedule: None,
                 limits: limits.clone(),
             });
         }
     };
     add("user.json".to_owned(), false, config.user_allowance());
     if let Some(file) = config.project_file() {
-        let file = file.canonicalize().unwrap_or_else(|_| file.to_owned());
-        let digest = Sha256::digest(file.as_os_str().as_encoded_bytes());
-        let digest: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        add(format!("project-{digest}.json"), true, config.project_allowance());
+        add(
+            format!("project-{}.json", of_file(file)),
+            true,
+            config.project_allowance(),
+        );
     }
     books
+}
+
+/// Returns the book of a schedule.
+fn schedule_book(config: &Config, name: &str, state: &Path) -> Option<Limited> {
+    let schedule = config.schedules().get(name)?;
+    let mut limits = AllowanceConfig::default();
+    limits.cost_per_day = Some(schedule.cost_per_day);
+    let file = format!("schedule-{}-{name}.json", of_file(schedule.origin.file()));
+    Some(Limited {
+        path: state.join(FOLDER).join(file),
+        project: false,
+        schedule: Some(name.to_owned()),
+        limits,
+    })
+}
+
+/// Returns the name of a configuration file in the names of this user's records.
+pub(crate) fn of_file(file: &Path) -> String {
+    let file = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+    let digest = Sha256::digest(file.as_os_str().as_encoded_bytes());
+    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// One book that the requests of a host take from.
@@ -265,6 +311,7 @@ impl AllowanceRoom {
             owner: Some(LimitOwner::Allowance {
                 key: status.key.to_owned(),
                 project: status.project,
+                schedule: status.schedule.clone(),
             }),
             most: status.most,
         })
@@ -272,18 +319,28 @@ impl AllowanceRoom {
 }
 
 impl Allowances {
-    /// Returns the allowances that `config` sets; `None` if it sets none.
-    pub(crate) fn new(config: &Config, state: Option<&Path>, now: Now) -> Result<Option<Arc<Self>>> {
+    /// Returns the allowances that `config` sets, and that of a schedule if the host runs one; `None` if there are none.
+    pub(crate) fn new(
+        config: &Config,
+        schedule: Option<&str>,
+        state: Option<&Path>,
+        now: Now,
+    ) -> Result<Option<Arc<Self>>> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let books = books(config, state.unwrap_or(Path::new("")));
+        let place = state.unwrap_or(Path::new(""));
+        let mut books = books(config, place);
+        if let Some(name) = schedule {
+            let book = schedule_book(config, name, place);
+            books.push(book.ok_or_else(|| Error::config(format!("no schedule is named `{name}`")))?);
+        }
         if books.is_empty() {
             return Ok(None);
         }
         if state.is_none() {
-            return Err(
-                Error::config("[allowance] is set, and there is no state directory to count in")
-                    .with_hint("Set HOME or XDG_STATE_HOME; a program calls `HostBuilder::state_dir`."),
-            );
+            return Err(Error::config(
+                "an allowance or a schedule is set, and there is no state directory to count in",
+            )
+            .with_hint("Set HOME or XDG_STATE_HOME; a program calls `HostBuilder::state_dir`."));
         }
         Ok(Some(Arc::new(Self {
             books: books.into_iter().map(SharedBook::new).collect(),

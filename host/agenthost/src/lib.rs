@@ -95,6 +95,9 @@ pub mod error;
 mod host;
 pub mod journal;
 pub mod price;
+mod private;
+#[doc(hidden)]
+pub mod schedule;
 mod telemetry;
 
 pub use agenthost_config::{Config, Grant, PriceConfig, ProviderSettings};

@@ -42,9 +42,17 @@ pub(super) fn document(status: &AllowanceStatus) -> Value {
 /// Returns what makes room in the allowance that stopped a run: the setting, its file and the time of its renewal. `None`
 /// for another owner.
 pub(super) fn more(owner: &LimitOwner, config: &Config, now: SystemTime) -> Option<String> {
-    let LimitOwner::Allowance { key, project } = owner else {
+    let LimitOwner::Allowance { key, project, schedule } = owner else {
         return None;
     };
+    if let Some(name) = schedule {
+        let file = config.schedules().get(name).map(|schedule| schedule.origin.file());
+        let file = file.map_or_else(|| "agenthost.toml".into(), |file| file.display().to_string());
+        return Some(format!(
+            "raise `{key}` under [schedules.{name}] in {file}, or wait until {}",
+            minute(renewed(key, now))
+        ));
+    }
     let file = match project {
         true => config.project_file(),
         false => config.user_file(),

@@ -13,12 +13,11 @@ mod shape;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use agenthost::Cancellation;
 use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
 use serde_json::{Map, Value};
 
-pub(super) use self::models::{cost_allowance, counts, unpriced_hint};
+pub(super) use self::models::{check as check_models, cost_allowance, counts, unpriced_hint, used_up_allowance};
 use self::recorded::{Earlier, How, RecordedBatchCommand, digest};
 pub(super) use self::report::raised;
 use self::report::{ProgressLine, document, exit_code, how_to_go_on, note_repeatable, refuse_used_up, say, say_why};
@@ -29,9 +28,8 @@ use super::host::{check_scripts, recording_host};
 use super::offline::{note_offline, refuse_unasked};
 use super::output::{Printer, exit};
 use super::run::{LimitArgs, MAX_INPUT_BYTES, max_memory, note_narrowed};
-use super::signals::interrupted;
+use super::signals::stop_on_signal;
 use super::start::{StartArgs, Starts, before_start};
-use super::terminal::moving;
 use super::which::PluginArgs;
 use agenthost::batch::drive::{Settings, Stop, drive};
 use agenthost::batch::items::{Format, Source, SourceOptions};
@@ -444,7 +442,7 @@ async fn go(
     let may_spend = !replay && !is_finished;
     if may_spend && found.tasks > 0 {
         let most = host.limits(&plugin, &limits).narrowed_by(&run);
-        models::check(&host, &plugin, &most, printer)?;
+        models::check(&host, &plugin, &most, None, printer)?;
     }
     let columns = columns(form, &source, &args, &plugin, fields.as_deref(), &set)?;
     if may_spend {
@@ -629,19 +627,4 @@ fn columns(
         Some(shard) if !shard.is_first() => columns.no_header(),
         _ => columns,
     }))
-}
-
-/// Returns a token that the first [signal](interrupted) cancels. The second one exits at once.
-fn stop_on_signal() -> Cancellation {
-    let stop = Cancellation::new();
-    let cancel = stop.clone();
-    tokio::spawn(async move {
-        interrupted().await;
-        cancel.cancel();
-        interrupted().await;
-        let _ = moving().clear();
-        // The reader of the results may have stopped reading, so that the loop hangs in a write.
-        std::process::exit(i32::from(exit::INTERRUPTED));
-    });
-    stop
 }

@@ -32,6 +32,9 @@ pub(super) struct RecordedRunCommand {
     /// `true` if the output is shown as text.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     as_text: bool,
+    /// The schedule that the run belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) schedule: Option<String>,
     /// The proof that this user gave the command; see [`trust::seal`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     seal: Option<String>,
@@ -53,6 +56,7 @@ impl RecordedRunCommand {
             limits,
             offline_models,
             as_text: false,
+            schedule: None,
             seal: None,
         })
     }
@@ -69,6 +73,12 @@ impl RecordedRunCommand {
             Some(text) if self.as_text && !json => Show::Text(text),
             _ => Show::of(json),
         }
+    }
+
+    /// Makes this the command of a run of a schedule.
+    pub(super) fn of_schedule(mut self, name: &str) -> Self {
+        self.schedule = Some(name.to_owned());
+        self
     }
 
     /// Returns the command with the proof that this user gave it.

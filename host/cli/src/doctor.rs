@@ -402,7 +402,7 @@ fn models(report: &mut Report, config: &Config, prices: &PriceTable, name: &str,
             Some(_) => "",
             None => ", price unknown",
         };
-        if let Some(setting) = cost_allowance(config)
+        if let Some(setting) = &cost_allowance(config)
             && !price.is_empty()
             && state == CheckStatus::Ok
             && counts(config, model)

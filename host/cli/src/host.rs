@@ -21,6 +21,18 @@ pub(super) fn recording_host(config: Config, global: &Global, env: &Env, max_mem
     host_with(config, env, max_memory, journal)
 }
 
+/// Creates a host that records its runs, and counts them for the schedule `name`.
+pub(super) fn schedule_host(
+    config: Config,
+    name: &str,
+    global: &Global,
+    env: &Env,
+    max_memory: Option<u64>,
+) -> Result<Host> {
+    let journal = open_journal(&config, global, env)?;
+    builder_with(config, env, max_memory, journal)?.schedule(name).build()
+}
+
 /// Checks the scripts of the providers behind the model names, for a command that may call models.
 ///
 /// # Errors
@@ -53,6 +65,10 @@ pub(super) fn open_journal(config: &Config, global: &Global, env: &Env) -> Resul
 
 /// Creates a host that records its runs in `journal`, if there is one.
 pub(super) fn host_with(config: Config, env: &Env, max_memory: Option<u64>, journal: Option<Journal>) -> Result<Host> {
+    builder_with(config, env, max_memory, journal)?.build()
+}
+
+fn builder_with(config: Config, env: &Env, max_memory: Option<u64>, journal: Option<Journal>) -> Result<HostBuilder> {
     let project = registry::project(&config, env)?;
     let compile = compiled::how(&config);
     let builds = crates::rules(env, &config);
@@ -65,7 +81,7 @@ pub(super) fn host_with(config: Config, env: &Env, max_memory: Option<u64>, jour
     if let Some(journal) = journal {
         builder = builder.journal(journal);
     }
-    builder.build()
+    Ok(builder)
 }
 
 /// Returns a builder of a host that keeps compiled plugins.

@@ -19,6 +19,7 @@ mod core_dumps;
 mod crates;
 mod doctor;
 mod global;
+mod heartbeat;
 mod hints;
 mod host;
 mod inspect;
@@ -42,6 +43,7 @@ mod replay;
 mod resume;
 mod run;
 mod runs;
+mod schedules;
 mod show;
 mod signals;
 mod spawn;
@@ -118,6 +120,15 @@ enum Command {
     ///
     /// With --size, each task gets several items. The results are written in the order of the items.
     Batch(Box<batch::Args>),
+    /// Run the schedules of agenthost.toml when they are due, until it is stopped
+    ///
+    /// Every schedule has a limit on its cost per day. Nothing runs, and nothing is paid, while its checklist is empty or
+    /// unchanged. A schedule that keeps failing stops itself.
+    Heartbeat(heartbeat::Args),
+    /// List the schedules of agenthost.toml with their next and last runs and their cost
+    ///
+    /// Starts nothing and needs no network.
+    Schedules(schedules::Args),
     /// Create a plugin from a template, ready to build, test and run
     New(new::Args),
     /// Build a plugin and check it against its cassettes, offline
@@ -174,6 +185,8 @@ impl Command {
             Self::Runs(args) => args.json,
             Self::Show(args) => args.json,
             Self::Batch(args) => args.json,
+            Self::Heartbeat(args) => args.json,
+            Self::Schedules(args) => args.json,
             Self::New(args) => args.json,
             Self::Test(args) => args.json,
             Self::Profile(args) => args.json,
@@ -234,6 +247,8 @@ async fn command(cli: Cli, printer: &Printer) -> Result<ExitCode> {
         Command::Runs(args) => runs::runs(&args, global, &env, printer),
         Command::Show(args) => show::show(&args, global, &env, printer),
         Command::Batch(args) => batch::batch(*args, global, &env, printer).await,
+        Command::Heartbeat(args) => heartbeat::heartbeat(&args, global, &env, printer).await,
+        Command::Schedules(args) => schedules::schedules(&args, global, &env, printer),
         Command::New(args) => new::new(&args, &env, printer),
         Command::Test(args) => test::test(&args, &env, printer).await,
         Command::Profile(args) => profile::profile(&args, global, &env, printer).await,

@@ -32,10 +32,15 @@ pub(super) mod exit {
 
 /// Returns the exit code for an outcome. `interrupted` means that the operator canceled the run.
 pub(super) fn exit_code(outcome: &Outcome, interrupted: bool) -> ExitCode {
+    ExitCode::from(outcome_code(outcome, interrupted))
+}
+
+/// Returns the exit code for an outcome, as [`exit_code`] does.
+pub(super) fn outcome_code(outcome: &Outcome, interrupted: bool) -> u8 {
     let Some(failure) = outcome.failure() else {
-        return ExitCode::from(exit::DONE);
+        return exit::DONE;
     };
-    ExitCode::from(match failure.class {
+    match failure.class {
         FailureClass::Failed | FailureClass::Trapped | FailureClass::ContextOverflow | FailureClass::Other => {
             exit::FAILED
         }
@@ -46,10 +51,28 @@ pub(super) fn exit_code(outcome: &Outcome, interrupted: bool) -> ExitCode {
         FailureClass::Host => exit::HOST,
         FailureClass::Cancelled if interrupted => exit::INTERRUPTED,
         FailureClass::Cancelled => exit::FAILED,
-    })
+    }
 }
 
-fn error_code(class: ErrorClass) -> u8 {
+/// Returns the exit code that matters most: that of a fault of the host first, that of a success last.
+pub(super) fn most_serious(codes: impl IntoIterator<Item = u8>) -> u8 {
+    const BY_WEIGHT: [u8; 9] = [
+        exit::DONE,
+        exit::FAILED,
+        exit::USAGE,
+        exit::ESCALATED,
+        exit::EXHAUSTED,
+        exit::MODEL,
+        exit::DENIED,
+        exit::INTERRUPTED,
+        exit::HOST,
+    ];
+    let weight = |code: &u8| BY_WEIGHT.iter().position(|known| known == code);
+    codes.into_iter().max_by_key(weight).unwrap_or(exit::DONE)
+}
+
+/// Returns the exit code for an error of this class.
+pub(super) fn error_code(class: ErrorClass) -> u8 {
     match class {
         ErrorClass::Usage | ErrorClass::Input | ErrorClass::Config | ErrorClass::Plugin => exit::USAGE,
         ErrorClass::Denied => exit::DENIED,
@@ -71,6 +94,8 @@ pub(super) enum Bound<'a> {
     Run,
     /// The limits of this sub-task.
     SubTask(String),
+    /// The limits of this schedule, or `[limits]`.
+    Schedule(&'a str),
     /// A key of `[allowance]`, with the hint for it.
     Allowance(String),
     /// Not a limit but a fault of the host that has this hint.
@@ -100,6 +125,9 @@ fn failure_hint(failure: &Failure, bound: Bound<'_>) -> Option<String> {
                     ),
                     Bound::SubTask(task) => format!(
                         "Raise `{key}` for the sub-agent of {task}: in its grant, under [limits] in agenthost.toml, or where its parent declares it. --{key} does not apply to it."
+                    ),
+                    Bound::Schedule(name) => format!(
+                        "Raise `{key}`{least} in `limits` under [schedules.{name}], or under [limits], in agenthost.toml."
                     ),
                     Bound::Allowance(hint) | Bound::Fault(hint) => hint,
                     Bound::Run => format!(

@@ -101,6 +101,9 @@ pub(super) struct RunDocument<'a> {
     ended_ms: Option<u64>,
     wall_ms: Option<u64>,
     pid: u32,
+    /// The schedule that it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schedule: Option<&'a str>,
     /// Left out of a list of runs, because outputs may be large.
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<Option<&'a Outcome>>,
@@ -137,6 +140,11 @@ impl<'a> Run<'a> {
     /// Returns why it stopped before its end, if it is a batch that did.
     pub(super) fn stopped(&self) -> Option<&'a StopRecord> {
         self.summary()?.stopped.as_ref()
+    }
+
+    /// Returns the schedule that it belongs to.
+    pub(super) fn schedule(&self) -> Option<&'a str> {
+        self.record.command.get("schedule")?.as_str()
     }
 
     /// Returns the state for people: `stopped` for a batch that stopped before its end, unless it was interrupted.
@@ -177,6 +185,7 @@ impl<'a> Run<'a> {
             ended_ms: record.end.as_ref().map(|end| end.ended_ms),
             wall_ms: self.wall_ms,
             pid: record.pid,
+            schedule: self.schedule(),
             outcome: None,
             spent: json!(summary.map(|summary| &summary.spent)),
             models: summary.map(|summary| summary.models.as_slice()),

@@ -13,7 +13,7 @@ use super::batch::again::again;
 use super::batch::recorded::{Earlier, How};
 use super::command::RecordedRunCommand;
 use super::global::Global;
-use super::host::{check_scripts, recording_host};
+use super::host::{check_scripts, recording_host, schedule_host};
 use super::journal::{self, journal_path};
 use super::offline::refuse_unasked;
 use super::output::{Printer, exit_code};
@@ -114,7 +114,13 @@ pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Pr
         false => config,
     };
     check_scripts(&config)?;
-    let host = recording_host(config, global, env, max_memory(&limits))?;
+    let memory = max_memory(&limits);
+    // What is paid now counts for the schedule of the run, if there still is one.
+    let schedule = command.schedule.as_deref();
+    let host = match schedule.filter(|name| config.schedules().contains_key(*name)) {
+        Some(name) => schedule_host(config, name, global, env, memory)?,
+        None => recording_host(config, global, env, memory)?,
+    };
     for note in host.config_notes() {
         printer.note(&note);
     }

@@ -2,6 +2,10 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::output::exit;
+use super::terminal::moving;
+use agenthost::Cancellation;
+
 /// Waits for the next Ctrl-C, SIGTERM or SIGHUP. From the first call on, none of them ends the process by itself. SIGTERM
 /// and SIGHUP have no effect if the process was started with them ignored, as `nohup` does.
 pub(super) async fn interrupted() {
@@ -10,6 +14,21 @@ pub(super) async fn interrupted() {
         () = received(unless_ignored(SignalKind::terminate())) => {}
         () = received(unless_ignored(SignalKind::hangup())) => {}
     }
+}
+
+/// Returns a token that the first [signal](interrupted) cancels. The second one exits at once.
+pub(super) fn stop_on_signal() -> Cancellation {
+    let stop = Cancellation::new();
+    let cancel = stop.clone();
+    tokio::spawn(async move {
+        interrupted().await;
+        cancel.cancel();
+        interrupted().await;
+        let _ = moving().clear();
+        // The reader of the results may have stopped reading, so that the loop hangs in a write.
+        std::process::exit(i32::from(exit::INTERRUPTED));
+    });
+    stop
 }
 
 async fn received(signal: std::io::Result<Signal>) {

@@ -1,6 +1,6 @@
 //! `agenthost trust`: records the operator's decision that the crates of a project may be built, and that its
-//! configuration may send prompts and keys to its addresses, give plugins the directories that it names, and lift
-//! limits of the operator's.
+//! configuration may send prompts and keys to its addresses, give plugins the directories that it names, lift limits
+//! of the operator's, and run its schedules.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -97,6 +97,10 @@ fn show(record: &TrustRecord, printer: &Printer) -> Result<()> {
     }
     for lift in &record.lifts {
         printer.text(format!("  {}", one_line(&lift.to_string())))?;
+    }
+    for schedule in &record.schedules {
+        let line = format!("schedule {}: runs {}", schedule.name, schedule.runs);
+        printer.text(format!("  {}", one_line(&line)))?;
     }
     if let Some(crates) = &record.crates {
         let dir = crates.dir.display().to_string();

@@ -8,6 +8,7 @@ use crate::env::Env;
 use crate::error::ConfigError;
 use crate::grant::Grant;
 use crate::origin::{Origin, Origins};
+use crate::schedule::ScheduleConfig;
 use crate::settings::{
     AllowanceConfig, EffectiveGrant, FieldSource, JournalConfig, KeySource, ModelRef, PriceConfig, ProviderConfig,
     ProviderKind, RegistryConfig, RequestField, RunConfig, SubAgent,
@@ -42,6 +43,7 @@ pub struct Config {
     pub(crate) registries: BTreeMap<String, RegistryConfig>,
     pub(crate) price_floors: BTreeMap<ModelRef, PriceConfig>,
     pub(crate) policies: Vec<PathBuf>,
+    pub(crate) schedules: BTreeMap<String, ScheduleConfig>,
     pub(crate) lifts: Vec<Lift>,
     pub(crate) origins: Origins,
     pub(crate) project_file: Option<PathBuf>,
@@ -286,6 +288,13 @@ impl Config {
     /// is not among them.
     pub fn policies(&self) -> &[PathBuf] {
         &self.policies
+    }
+
+    /// Returns the schedules by their names. Those of a project's file must be [accepted](crate::trust::check_schedule)
+    /// before they run.
+    #[doc(hidden)]
+    pub fn schedules(&self) -> &BTreeMap<String, ScheduleConfig> {
+        &self.schedules
     }
 
     /// Returns the project's folder: the folder of its file, or the working directory.

@@ -256,6 +256,19 @@ pub enum ConfigError {
         /// The place of the entry.
         at: Option<Origin>,
     },
+    /// A schedule of a project's file reads a file outside the folder of the project's file.
+    #[error(
+        "{}`{key}` in [schedules.{schedule}] names a file outside the folder of a project's file",
+        place(at)
+    )]
+    ScheduleOutside {
+        /// The place of the entry.
+        at: Option<Origin>,
+        /// The schedule's name.
+        schedule: String,
+        /// The key.
+        key: &'static str,
+    },
     /// A project's file allows the compiler more than the user's own file does.
     #[error("{}`{key}` in [compile] is more than the user's own configuration allows", place(at))]
     CompileLimit {
@@ -291,6 +304,7 @@ impl Classify for ConfigError {
             | Self::UnknownModel { .. }
             | Self::AddressVariable { .. }
             | Self::JournalOutside { .. }
+            | Self::ScheduleOutside { .. }
             | Self::CompileLimit { .. } => ErrorClass::Config,
         }
     }
@@ -320,6 +334,9 @@ impl Classify for ConfigError {
             Self::NoOfflineProvider => "Give the provider `offline` another name in [providers].".to_owned(),
             Self::AddressVariable { .. } => "Correct the variable, or unset it.".to_owned(),
             Self::JournalOutside { .. } => "Name a file below the folder, or set it in your own file.".to_owned(),
+            Self::ScheduleOutside { .. } => {
+                "Name a file below the folder, or write the schedule in your own file.".to_owned()
+            }
             Self::CompileLimit { key, .. } => {
                 format!("Write `{key}` under [compile] in ~/.config/agenthost/config.toml.")
             }
@@ -508,6 +525,20 @@ pub enum TrustError {
         /// `true` if something else was accepted for the file before.
         changed: bool,
     },
+    /// A file has a schedule.
+    #[error("{at}: the schedule `{schedule}` would run {runs}{}", changed_since(*changed))]
+    Schedule {
+        /// The place of the schedule.
+        at: Origin,
+        /// The file for display.
+        file: String,
+        /// The schedule's name.
+        schedule: String,
+        /// A description of the plugin, the times and the cost.
+        runs: String,
+        /// `true` if something else was accepted for the file before.
+        changed: bool,
+    },
     /// A plugin in a folder that is not trusted has a name to which directories are granted.
     #[error(
         "{shown} calls itself {plugin}, but you do not trust its folder, and {} grants that name {}",
@@ -602,9 +633,11 @@ pub enum TrustError {
 impl Classify for TrustError {
     fn class(&self) -> ErrorClass {
         match self {
-            Self::Provider { .. } | Self::Directory { .. } | Self::PluginName { .. } | Self::Crate { .. } => {
-                ErrorClass::Denied
-            }
+            Self::Provider { .. }
+            | Self::Directory { .. }
+            | Self::Schedule { .. }
+            | Self::PluginName { .. }
+            | Self::Crate { .. } => ErrorClass::Denied,
             Self::Link { .. } | Self::TooMuch { .. } => ErrorClass::Usage,
             Self::Read { .. } => ErrorClass::Config,
             Self::ReadRecord { .. }
@@ -628,6 +661,7 @@ impl Classify for TrustError {
             Self::Directory { file, .. } => {
                 format!("Read {file}, then trust it if the plugin may have that directory.")
             }
+            Self::Schedule { file, .. } => format!("Read {file}, then trust it if the schedule may run."),
             Self::PluginName { folder, .. } => {
                 format!("Trust {folder} if the plugins there may have what is granted to them.")
             }

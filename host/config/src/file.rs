@@ -14,6 +14,7 @@ use super::origin::{Origin, Origins};
 use super::reader::{Section, Source, TomlEntry};
 use crate::dirs::DirGrant;
 use crate::env::Env;
+use crate::schedule::{self, ScheduleConfig};
 use crate::settings::{
     AllowanceConfig, BodyRetention, FieldSource, KeySource, MaxTokensField, ModelRef, PriceConfig, RatesConfig,
     RegistryConfig, RequestField, StructuredOutput, SubAgent,
@@ -43,6 +44,7 @@ pub(super) struct Layer {
     pub(super) price_floors: BTreeMap<ModelRef, PriceConfig>,
     pub(super) registries: BTreeMap<String, RegistryConfig>,
     pub(super) policies: Vec<PathBuf>,
+    pub(super) schedules: BTreeMap<String, ScheduleConfig>,
     pub(super) origins: Origins,
 }
 
@@ -131,6 +133,7 @@ pub(super) fn read(env: &Env, path: PathBuf, found: bool) -> Result<Layer, FileE
         "prices",
         "registries",
         "policy",
+        "schedules",
     ])?;
     let mut layer = Layer {
         origins,
@@ -170,6 +173,7 @@ pub(super) fn read(env: &Env, path: PathBuf, found: bool) -> Result<Layer, FileE
                     .get("files")
                     .map_or_else(|| Ok(Vec::new()), |entry| entry.list_as(path))?;
             }
+            "schedules" => layer.schedules = named(&section, None, schedule::name, schedule::read)?,
             _ => {}
         }
     }

@@ -26,6 +26,7 @@ mod origin;
 #[doc(hidden)]
 pub mod reader;
 mod resolve;
+mod schedule;
 #[cfg(test)]
 mod scratch;
 mod settings;
@@ -49,6 +50,11 @@ pub use self::key::ReadField;
 pub use self::load::PROJECT_FILE;
 use self::load::{Lifting, unchecked};
 pub use self::origin::Origin;
+#[doc(hidden)]
+pub use self::schedule::{
+    CronExpression, ScheduleConfig, ScheduleInput, ScheduleTimes, ScheduleValue, WhenMissed, WhenOverlapping,
+    WhenUnchanged,
+};
 pub use self::settings::{
     Address, AllowanceConfig, BodyRetention, EffectiveGrant, FieldSource, JournalConfig, KeySource, MaxTokensField,
     ModelRef, PriceConfig, ProviderConfig, ProviderKind, RatesConfig, RegistryConfig, RequestField, RunConfig, SetBy,

@@ -76,6 +76,9 @@ pub(super) fn merge(lower: Layer, upper: Layer, accepted: &Accepted) -> Merged {
     for name in upper.prices.keys() {
         forget(&mut origins, &format!("prices.{name}."));
     }
+    for name in upper.schedules.keys() {
+        forget(&mut origins, &format!("schedules.{name}."));
+    }
     let price_floors = lower.prices.clone();
     origins.extend(upper.origins);
     for entry in kept {
@@ -110,6 +113,8 @@ pub(super) fn merge(lower: Layer, upper: Layer, accepted: &Accepted) -> Merged {
         ),
         // All policies apply, whichever file names them.
         policies: [lower.policies, upper.policies].concat(),
+        // The operator has to accept each schedule of a project's file, so it replaces none unnoticed.
+        schedules: over_entries(lower.schedules, upper.schedules),
         origins,
     };
     let mut lifts = merger.lifts;

@@ -9,6 +9,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde_json::{Map, Number, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -273,6 +274,16 @@ impl<'a> TomlEntry<'a> {
         }
     }
 
+    /// Returns the value as JSON. A date is a string.
+    pub fn json(&self) -> Result<Value, FileError> {
+        json(self.value.get_ref()).ok_or_else(|| self.wrong("JSON has no such number"))
+    }
+
+    /// Returns the file of this entry.
+    pub fn source(&self) -> &'a Source<'a> {
+        self.source
+    }
+
     /// Returns the place of the key.
     pub fn origin(&self) -> Origin {
         self.source.at(self.start)
@@ -302,4 +313,28 @@ impl<'a> TomlEntry<'a> {
         let found = self.value.get_ref().type_str();
         self.wrong_at(self.start, EntryProblem::Type { expected, found })
     }
+}
+
+/// Converts a value to JSON; `None` if it has a number that JSON does not have.
+fn json(value: &DeValue<'_>) -> Option<Value> {
+    Some(match value {
+        DeValue::String(text) => Value::String(text.to_string()),
+        DeValue::Integer(number) => {
+            let number = i64::from_str_radix(number.as_str(), number.radix()).ok()?;
+            Value::Number(number.into())
+        }
+        DeValue::Float(number) => Value::Number(Number::from_f64(number.as_str().parse().ok()?)?),
+        DeValue::Boolean(value) => Value::Bool(*value),
+        DeValue::Datetime(date) => Value::String(date.to_string()),
+        DeValue::Array(items) => {
+            let items = items.iter().map(|item| json(item.get_ref()));
+            Value::Array(items.collect::<Option<_>>()?)
+        }
+        DeValue::Table(table) => {
+            let fields = table
+                .iter()
+                .map(|(key, value)| Some((key.get_ref().to_string(), json(value.get_ref())?)));
+            Value::Object(fields.collect::<Option<Map<_, _>>>()?)
+        }
+    })
 }

@@ -91,6 +91,7 @@ pub(super) fn resolve(
     accepted: &Accepted,
 ) -> Result<Config, ConfigError> {
     check_journal(&upper, project_file.as_deref())?;
+    check_schedules(&upper, project_file.as_deref())?;
     let compile = compile::resolve(&lower.compile, &upper.compile, &upper.origins)?;
     let Merged { layer, lifts } = merge(lower, upper, accepted);
     let providers = providers(env, layer.providers, &layer.origins)?;
@@ -139,6 +140,7 @@ pub(super) fn resolve(
         price_floors: layer.price_floors,
         registries: layer.registries,
         policies: layer.policies,
+        schedules: layer.schedules,
         lifts,
         origins: layer.origins,
         project_file,
@@ -350,16 +352,38 @@ fn check_journal(upper: &Layer, project_file: Option<&Path>) -> Result<(), Confi
     let (Some(file), Some(project)) = (&upper.journal.file, project_file.and_then(Path::parent)) else {
         return Ok(());
     };
-    let inside = file
-        .strip_prefix(project)
-        .is_ok_and(|below| below.components().all(|part| matches!(part, Component::Normal(_))));
-    // A link in the folder must not lead outside either.
-    if inside && place(file).starts_with(place(project)) {
-        return Ok(());
+    match is_below(file, project) {
+        true => Ok(()),
+        false => Err(ConfigError::JournalOutside {
+            at: upper.origins.get("journal.file").cloned(),
+        }),
     }
-    Err(ConfigError::JournalOutside {
-        at: upper.origins.get("journal.file").cloned(),
-    })
+}
+
+/// Refuses a file of a project's schedule that is outside the folder of the project's file: what it holds is sent to a
+/// model.
+fn check_schedules(upper: &Layer, project_file: Option<&Path>) -> Result<(), ConfigError> {
+    let Some(project) = project_file.and_then(Path::parent) else {
+        return Ok(());
+    };
+    for (name, schedule) in &upper.schedules {
+        if let Some((key, _)) = schedule.files().find(|(_, path)| !is_below(path, project)) {
+            return Err(ConfigError::ScheduleOutside {
+                at: upper.origins.get(&format!("schedules.{name}.{key}")).cloned(),
+                schedule: name.clone(),
+                key,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Returns whether a file is below a folder. A link in the folder must not lead outside either.
+fn is_below(file: &Path, folder: &Path) -> bool {
+    let inside = file
+        .strip_prefix(folder)
+        .is_ok_and(|below| below.components().all(|part| matches!(part, Component::Normal(_))));
+    inside && place(file).starts_with(place(folder))
 }
 
 fn grants(

@@ -9,14 +9,16 @@
 //! source of a sub-agent. Until the operator accepts the lift, the stricter of both applies, which is not an error; see
 //! `lifts`.
 //!
+//! A project's file has *schedules*, which spend money while nobody looks: see `schedules`.
+//!
 //! A *crate* runs code when it is built. A crate may be built if it is below a folder that the operator trusts, or if
 //! the operator trusted it by name; see [`crates`].
 //!
 //! [`Config::load`] checks the providers that models map to and that would receive something, so that a project can
 //! name a service that this machine has no key for; [`Config::key`] checks again any provider that is used. What is
 //! recorded of an acceptance is the file's path; a digest of each provider with its address, key source, headers and
-//! parameters; a digest of each triple of plugin, directory and access; each lift with both values; and the folder of
-//! the crates. The file may change in any other way, but a new address, another key or header for it, or another
+//! parameters; a digest of each triple of plugin, directory and access; each lift with both values; a digest of each
+//! schedule; and the folder of the crates. The file may change in any other way, but a new address, another key or header for it, or another
 //! directory has to be accepted again.
 //!
 //! The record is `trust.toml` in [`Env::state_dir`], always written as a whole. If two processes write at the same
@@ -28,6 +30,7 @@ pub mod dirs;
 pub(super) mod lifts;
 mod pairs;
 pub(super) mod record;
+mod schedules;
 pub mod seal;
 
 use std::fs;
@@ -38,8 +41,10 @@ pub use self::lifts::TrustedLift;
 pub(super) use self::pairs::check_provider;
 #[doc(hidden)]
 pub use self::pairs::is_loopback;
-pub use self::record::{TrustRecord, TrustedCrates, TrustedDir, TrustedPair, list};
+pub use self::record::{TrustRecord, TrustedCrates, TrustedDir, TrustedPair, TrustedSchedule, list};
 use self::record::{canonical, keep, write};
+#[doc(hidden)]
+pub use self::schedules::check as check_schedule;
 use crate::config::Config;
 use crate::env::Env;
 use crate::error::{ConfigError, TrustError};
@@ -79,6 +84,7 @@ pub fn review(env: &Env, file: &Path) -> Result<TrustRecord, ConfigError> {
         .collect();
     let dirs = dirs::asked(&config).map(|(dir, _)| dir).collect();
     let lifts = config.lifts.iter().map(|lift| lift.trusted.clone()).collect();
+    let schedules = schedules::asked(&config).map(|(schedule, _)| schedule).collect();
     let folder = canonical.parent().filter(|_| !own);
     let crates = folder.map(|folder| TrustedCrates::below(env, folder)).transpose()?;
     Ok(TrustRecord {
@@ -86,6 +92,7 @@ pub fn review(env: &Env, file: &Path) -> Result<TrustRecord, ConfigError> {
         pairs,
         dirs,
         lifts,
+        schedules,
         crates: crates.flatten(),
     })
 }

@@ -562,6 +562,18 @@ impl ProviderErrorKind {
             .map(|(_, kind)| *kind)
     }
 
+    /// Returns the name of this kind.
+    ///
+    /// ```
+    /// use agenthost_core::llm::ProviderErrorKind;
+    ///
+    /// assert_eq!(ProviderErrorKind::SpendCap.name(), "spend-cap");
+    /// ```
+    pub fn name(self) -> &'static str {
+        let known = Self::NAMES.iter().find(|(_, kind)| *kind == self);
+        known.map_or("other", |(name, _)| name)
+    }
+
     /// Returns the names of all kinds.
     ///
     /// ```

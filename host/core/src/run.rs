@@ -219,6 +219,9 @@ pub struct ModelReport {
     /// `output-tokens`, `retry-after`, `outage`, `concurrency`, `prefix`; and under `rate-limited`, the number of
     /// requests that were rejected.
     pub limits_met: BTreeMap<String, u64>,
+    /// The requests that failed, by the kind of the error, such as `authentication` or `server`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub errors: BTreeMap<String, u64>,
     /// Requests that were dropped after they had been sent. The provider's usage count for them is unknown, so they are
     /// charged their worst case, which is included in the tokens and the cost here.
     pub abandoned: Abandoned,
@@ -354,6 +357,9 @@ impl ModelReport {
         }
         for (met, times) in &other.limits_met {
             *self.limits_met.entry(met.clone()).or_default() += times;
+        }
+        for (kind, times) in &other.errors {
+            *self.errors.entry(kind.clone()).or_default() += times;
         }
         self.cost_usd = self
             .cost_usd

@@ -73,6 +73,13 @@ pub fn files(bytes: &[u8]) {
             write("agenthost.toml");
             if let Ok(config) = Config::load(&env) {
                 let _ = agenthost::price::PriceTable::of(&config);
+                for schedule in config.schedules().values() {
+                    let times = &schedule.times;
+                    let now = 1_795_961_669_897;
+                    assert!(times.next(now).is_none_or(|next| next > now));
+                    assert!(times.last(0, now).is_none_or(|last| last <= now));
+                    assert!(times.per_day(now) <= 86_400);
+                }
             }
         }
         1 => {

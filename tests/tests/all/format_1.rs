@@ -130,7 +130,7 @@ fn timeless(value: Value) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn runs_are_replayed_and_resumed_as_before() {
     let (machine, path) = machine_with_journal();
-    // Since then, the request for a repair shows the schema, which is 14 tokens more.
+    // Since then, the request for a repair shows the schema, which is 14 tokens more, and models have their `errors`.
     let expected = expected("again.json");
     // Everything else is in the journal: another request would fail.
     let script = "[[rule]]\ncontains = 'Name a number.'\ntimes = 1\ntext = '2'\n

@@ -83,6 +83,8 @@ fn the_help_of_the_program() {
       runs         List recorded runs, or remove old ones
       show         Show a run's tasks, their outcomes, and how they ran in parallel
       batch        Run a task for each item of a file
+      heartbeat    Run the schedules of agenthost.toml when they are due, until it is stopped
+      schedules    List the schedules of agenthost.toml with their next and last runs and their cost
       new          Create a plugin from a template, ready to build, test and run
       test         Build a plugin and check it against its cassettes, offline
       profile      Measure a plugin and suggest limits for it

@@ -15,6 +15,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("reqwest", &["providers", "registry"]),
     ("rusqlite", &["journal"]),
     ("minisign", &["registry"]),
+    ("croner", &["config"]),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
     ("indicatif", &["cli"]),

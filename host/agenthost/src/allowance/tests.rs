@@ -17,6 +17,7 @@ fn host_with(dir: &Path, clock: &Arc<AtomicU64>, books: &[&str]) -> Arc<Allowanc
         SharedBook::new(Limited {
             path: dir.join(format!("allowance/{name}.json")),
             project: false,
+            schedule: None,
             limits: limits.clone(),
         })
     };

@@ -58,6 +58,7 @@ pub struct HostBuilder {
     compile: Compile,
     state: Option<PathBuf>,
     journal: Option<Journal>,
+    schedule: Option<String>,
     #[cfg(feature = "registry")]
     project: Option<Arc<Project>>,
     #[cfg(feature = "registry")]
@@ -95,6 +96,7 @@ impl HostBuilder {
             compile: Compile::InProcess,
             state: None,
             journal: None,
+            schedule: None,
             #[cfg(feature = "registry")]
             project: None,
             #[cfg(feature = "registry")]
@@ -290,6 +292,14 @@ impl HostBuilder {
         self
     }
 
+    /// Makes this a host for the runs of the schedule `name` of the configuration: what they use counts for the schedule,
+    /// too, and is limited by its `cost-per-day`.
+    #[doc(hidden)]
+    pub fn schedule(mut self, name: impl Into<String>) -> Self {
+        self.schedule = Some(name.into());
+        self
+    }
+
     /// Raises the most linear memory that a task of this host can get, in bytes. It is never below the configured
     /// limit.
     pub fn max_memory(mut self, bytes: u64) -> Self {
@@ -340,7 +350,12 @@ impl HostBuilder {
                 _ => MemoryBound::configured(Some(bytes)),
             },
         };
-        let allowances = Allowances::new(&config, self.state.as_deref(), Arc::new(SystemTime::now))?;
+        let allowances = Allowances::new(
+            &config,
+            self.schedule.as_deref(),
+            self.state.as_deref(),
+            Arc::new(SystemTime::now),
+        )?;
         Ok(Host {
             inner: Arc::new(Inner {
                 sandbox,

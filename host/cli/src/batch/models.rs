@@ -1,4 +1,5 @@
-//! The check, before the first item of a batch, of the models that it may call: keys, and prices for an allowance in money.
+//! The check, before the first item of a batch or a run of a schedule, of the models that it may call: keys, and prices
+//! for an allowance in money.
 
 use std::collections::BTreeSet;
 use std::time::SystemTime;
@@ -14,10 +15,16 @@ use crate::budget::{models_below, models_of, starts_others};
 use crate::output::Printer;
 
 /// Refuses a plugin whose models lack a key or a price that is needed: one that its manifest names, or all that it may
-/// use. Another model that lacks one is reported.
-pub(super) fn check(host: &Host, plugin: &Plugin, limits: &Limits, printer: &Printer) -> Result<()> {
+/// use. Another model that lacks one is reported. The cost of a schedule is always limited.
+pub(crate) fn check(
+    host: &Host,
+    plugin: &Plugin,
+    limits: &Limits,
+    schedule: Option<&str>,
+    printer: &Printer,
+) -> Result<()> {
     let mut noted = BTreeSet::new();
-    let needs = Needs::of(host.config())?;
+    let needs = Needs::of(host.config(), schedule)?;
     needs.check_tree(plugin, starts_others(limits), &mut noted)?;
     for note in noted {
         printer.note(&note);
@@ -26,7 +33,7 @@ pub(super) fn check(host: &Host, plugin: &Plugin, limits: &Limits, printer: &Pri
 }
 
 /// Returns a setting of `[allowance]` of which nothing is left, if the plugin may call a model that counts.
-pub(super) fn used_up_allowance(
+pub(crate) fn used_up_allowance(
     host: &Host,
     plugin: &Plugin,
     limits: &Limits,
@@ -43,24 +50,24 @@ pub(super) fn used_up_allowance(
     Ok(used_up.map(|status| LimitOwner::Allowance {
         key: status.key.to_owned(),
         project: status.project,
+        schedule: status.schedule,
     }))
 }
 
-/// Returns the setting of `[allowance]` that bounds money, if there is one.
-pub(crate) fn cost_allowance(config: &Config) -> Option<&'static str> {
+/// Returns the setting of `[allowance]` that bounds money, if there is one, with its place.
+pub(crate) fn cost_allowance(config: &Config) -> Option<String> {
     let of = |limits: &AllowanceConfig| match (limits.cost_per_day, limits.cost_per_month) {
         (Some(_), _) => Some("cost-per-day"),
         (None, Some(_)) => Some("cost-per-month"),
         (None, None) => None,
     };
-    of(config.user_allowance()).or_else(|| of(config.project_allowance()))
+    let key = of(config.user_allowance()).or_else(|| of(config.project_allowance()))?;
+    Some(format!("`{key}` under [allowance]"))
 }
 
-/// Returns the hint for a model without a known price, which the `setting` of `[allowance]` needs.
+/// Returns the hint for a model without a known price, which a setting of [`cost_allowance`] needs.
 pub(crate) fn unpriced_hint(setting: &str, model: &ModelRef) -> String {
-    format!(
-        "`{setting}` under [allowance] needs its price: set it in [prices.\"{model}\"], or bound tokens instead of cost."
-    )
+    format!("{setting} needs its price: set it in [prices.\"{model}\"], or bound tokens instead of cost.")
 }
 
 /// Returns whether the replies of a model count in the allowance.
@@ -72,13 +79,16 @@ pub(crate) fn counts(config: &Config, model: &ModelRef) -> bool {
 /// The keys and prices that models need.
 struct Needs<'a> {
     config: &'a Config,
-    /// The prices, and the setting of `[allowance]` that needs them.
-    prices: Option<(PriceTable, &'static str)>,
+    /// The prices, and the setting that needs them.
+    prices: Option<(PriceTable, String)>,
 }
 
 impl<'a> Needs<'a> {
-    fn of(config: &'a Config) -> Result<Self> {
-        let setting = cost_allowance(config);
+    fn of(config: &'a Config, schedule: Option<&str>) -> Result<Self> {
+        let setting = match schedule {
+            Some(name) => Some(format!("`cost-per-day` under [schedules.{name}]")),
+            None => cost_allowance(config),
+        };
         let prices = setting.map(|setting| Ok::<_, Error>((PriceTable::of(config)?, setting)));
         Ok(Self {
             config,
@@ -135,10 +145,10 @@ impl<'a> Needs<'a> {
             .map_or("", |provider| provider.kind.name());
         match prices.price(kind, &model.provider, &model.model) {
             Some(_) => Ok(()),
-            None => Err(Error::config(format!(
-                "{model} has no known price, and `{setting}` under [allowance] is set"
-            ))
-            .with_hint(unpriced_hint(setting, model))),
+            None => Err(
+                Error::config(format!("{model} has no known price, and {setting} is set"))
+                    .with_hint(unpriced_hint(setting, model)),
+            ),
         }
     }
 }

@@ -57,6 +57,10 @@ fn of_trust(error: &TrustError) -> Option<String> {
             "Read {file}, then run `agenthost trust {}` if the plugin may have that directory.",
             shell_word(file)
         ),
+        TrustError::Schedule { file, .. } => format!(
+            "Read {file}, then run `agenthost trust {}` if the schedule may run.",
+            shell_word(file)
+        ),
         TrustError::PluginName { folder, .. } => format!(
             "Run `agenthost trust {}` if the plugins there may have what is granted to them, or give this one each \
              directory with --dir.",

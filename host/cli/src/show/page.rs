@@ -65,6 +65,9 @@ fn head(shown: &Shown<'_>, now: u64) -> Styled {
             ),
         ),
     ];
+    if let Some(schedule) = run.schedule() {
+        rows.push(("schedule", schedule.to_owned()));
+    }
     if let Some(wall) = run.wall_ms {
         rows.push(("took", table::time(wall)));
     }

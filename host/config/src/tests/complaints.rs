@@ -65,7 +65,7 @@ fn unknown_keys_name_the_nearest() {
         (
             "zebra = 1",
             "agenthost.toml:1: unknown key `zebra` at the top level\n\
-             The known keys here are models, providers, limits, run, allowance, compile, journal, grants, sub-agents, prices, registries, policy.",
+             The known keys here are models, providers, limits, run, allowance, compile, journal, grants, sub-agents, prices, registries, policy, schedules.",
         ),
         (
             "[limits]\ntime = 5",

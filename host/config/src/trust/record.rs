@@ -33,6 +33,9 @@ pub struct TrustRecord {
     /// The lifts of the operator's own file or of a default, sorted by entry.
     #[serde(default)]
     pub lifts: Vec<TrustedLift>,
+    /// The schedules, sorted by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schedules: Vec<TrustedSchedule>,
     /// The folder whose crates may be built.
     #[serde(default)]
     pub crates: Option<TrustedCrates>,
@@ -46,19 +49,24 @@ impl TrustRecord {
             pairs: Vec::new(),
             dirs: Vec::new(),
             lifts: Vec::new(),
+            schedules: Vec::new(),
             crates: Some(crates),
         }
     }
 
     /// Returns whether nothing needs the operator's acceptance.
     pub fn is_empty(&self) -> bool {
-        self.pairs.is_empty() && self.dirs.is_empty() && self.lifts.is_empty() && self.crates.is_none()
+        self.pairs.is_empty()
+            && self.dirs.is_empty()
+            && self.lifts.is_empty()
+            && self.schedules.is_empty()
+            && self.crates.is_none()
     }
 }
 
-/// The version of the record's format. Format 1 has neither lifts nor crates, and format 2 has no headers and
-/// parameters; both are read as records without them.
-const FORMAT: u32 = 3;
+/// The version of the record's format. Format 1 has neither lifts nor crates, format 2 has no headers and parameters,
+/// and format 3 has no schedules; all are read as records without them.
+const FORMAT: u32 = 4;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -97,6 +105,18 @@ pub struct TrustedDir {
     /// A description of the access: read, or read and write, with a quota that is not the default.
     pub access: String,
     /// The SHA-256 digest of the three fields above, in hexadecimal, which later grants are compared with.
+    pub sha256: String,
+}
+
+/// A schedule that may run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrustedSchedule {
+    /// Its name.
+    pub name: String,
+    /// A description of the plugin, the times and the cost.
+    pub runs: String,
+    /// The SHA-256 digest of everything that its section sets, in hexadecimal, which later ones are compared with.
     pub sha256: String,
 }
 

@@ -253,8 +253,8 @@ fn a_broken_record_is_named_and_trusts_nothing() {
         scratch.complaint()
     };
     assert_eq!(
-        says("format = 4"),
-        "cannot read /home/.local/state/agenthost/trust.toml: its format is 4, and only those up to 3 are known\n\
+        says("format = 5"),
+        "cannot read /home/.local/state/agenthost/trust.toml: its format is 5, and only those up to 4 are known\n\
          Remove the file, then trust the projects again."
     );
     assert!(says("format =").starts_with("cannot read /home/.local/state/agenthost/trust.toml: "));

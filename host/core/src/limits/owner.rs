@@ -38,12 +38,15 @@ pub enum LimitOwner {
         /// The number of all shares.
         parts: u32,
     },
-    /// A setting of `[allowance]`, for all runs of a user or of a project.
+    /// A setting of `[allowance]`, for all runs of a user or of a project, or of a schedule.
     Allowance {
         /// The key, such as `cost-per-day`.
         key: String,
         /// `true` for the allowance of the project's file.
         project: bool,
+        /// The schedule whose runs it limits; `None` for `[allowance]`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        schedule: Option<String>,
     },
 }
 
@@ -64,8 +67,15 @@ impl fmt::Display for LimitOwner {
                 "a share of {task} that got nothing, because at least {} tokens each are enough for {served} of {parts}",
                 show_count(*least)
             ),
-            Self::Allowance { key, project: false } => write!(f, "your allowance `{key}`"),
-            Self::Allowance { key, project: true } => write!(f, "the project's allowance `{key}`"),
+            Self::Allowance {
+                key,
+                schedule: Some(schedule),
+                ..
+            } => write!(f, "`{key}` of the schedule {schedule}"),
+            Self::Allowance {
+                key, project: false, ..
+            } => write!(f, "your allowance `{key}`"),
+            Self::Allowance { key, project: true, .. } => write!(f, "the project's allowance `{key}`"),
         }
     }
 }

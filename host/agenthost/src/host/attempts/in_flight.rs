@@ -178,6 +178,9 @@ impl InFlight<'_> {
             so_far.used = so_far.used.plus(&used);
         }
         let mut report = self.report.clone().with_used(&used);
+        if let Err(error) = answer {
+            report.errors.insert(error.kind.name().to_owned(), 1);
+        }
         if matches!(answer, Err(error) if error.kind == ProviderErrorKind::RateLimited) {
             report.limits_met.insert("rate-limited".to_owned(), 1);
         }

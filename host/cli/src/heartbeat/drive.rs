@@ -1,0 +1,528 @@
+//! One look at one schedule: whether it is due, whether there is anything to do, its run, and the record of its end.
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use serde_json::{Value, json};
+
+use crate::batch::{check_models, used_up_allowance};
+use crate::command::RecordedRunCommand;
+use crate::global::Global;
+use crate::host::schedule_host;
+use crate::journal::{self, journal_path};
+use crate::offline::refuse_unasked;
+use crate::output::{Bound, Printer, error_code, exit, outcome_code};
+use crate::recorded::now_ms;
+use crate::run::max_memory;
+use crate::schedules::{clock, millis};
+use crate::which::PluginArgs;
+use agenthost::allowance;
+use agenthost::config::{Config, Env, ScheduleConfig, WhenUnchanged, trust};
+use agenthost::error::{Error, ErrorClass, Result, with_causes};
+use agenthost::journal::{JournalError, RunRecord, RunStatus};
+use agenthost::limits::{Cap, LimitKind, LimitOwner, LimitsPatch, Usd};
+use agenthost::run::{ModelReport, RunReport};
+use agenthost::schedule::{
+    LockedSchedule, ScheduleDecision, ScheduleEnd, ScheduleFile, ScheduleInputs, ScheduleMode, ScheduleState,
+    is_incurable,
+};
+use agenthost::task::{Failure, FailureClass, Outcome};
+use agenthost::{Cancellation, FailedTasks, RunHandle};
+
+/// A schedule that is looked at.
+pub(super) struct ScheduleRunner<'a> {
+    pub(super) name: &'a str,
+    pub(super) schedule: &'a ScheduleConfig,
+    pub(super) file: ScheduleFile,
+    pub(super) config: &'a Config,
+    /// The folder of this user's records.
+    pub(super) state_dir: &'a Path,
+    pub(super) global: &'a Global,
+    pub(super) env: &'a Env,
+    pub(super) printer: &'a Printer,
+    pub(super) json: bool,
+    /// The signal that ends everything.
+    pub(super) stop: &'a Cancellation,
+}
+
+/// The result of a look.
+pub(super) enum Step {
+    /// Nothing was started. The next look makes sense at this time, in milliseconds since 1970.
+    Wait(Option<u64>),
+    /// Another process works on the schedule.
+    Busy,
+    /// A run has ended, or could not start; this is its exit code.
+    Ended(u8),
+}
+
+/// A run of a schedule that has ended.
+struct EndedRun {
+    run: String,
+    plugin: String,
+    outcome: Outcome,
+    cost: Option<Usd>,
+    models: Vec<ModelReport>,
+    resumed: bool,
+    /// `true` if the rest of the day's money limited it, and not its own limit.
+    by_rest: bool,
+}
+
+/// The result of an attempt to run a schedule.
+enum Attempt {
+    /// The run has ended.
+    Ended(EndedRun),
+    /// The run could not start.
+    Failed(Error),
+    /// The run did not start, because the setting of `[allowance]` with this key is used up.
+    UsedUp(String),
+}
+
+/// A run that was started, with the name of its plugin; or the key of `[allowance]` that is used up.
+enum Begun {
+    Run(RunHandle, String),
+    UsedUp(String),
+}
+
+/// The reason why an interrupted run is not resumed.
+enum NotResumed {
+    /// Another process runs it.
+    Busy,
+    /// It cannot be resumed.
+    Lost(String),
+}
+
+impl ScheduleRunner<'_> {
+    /// Prints a line about the schedule.
+    pub(super) fn say(&self, text: &str) {
+        self.printer.say(&format!("{}: {text}", self.name));
+    }
+
+    /// Looks at the schedule, and runs it if it is due.
+    ///
+    /// # Errors
+    ///
+    /// If the state of the schedule cannot be read or written. A run that fails or cannot start is no error here.
+    pub(super) async fn look(&self, mode: ScheduleMode) -> Result<Step> {
+        let Some(lock) = self.file.try_lock()? else {
+            return Ok(Step::Busy);
+        };
+        let before = lock.read()?;
+        let mut state = before.clone();
+        let step = match state.decide(self.schedule, mode, now_ms()) {
+            ScheduleDecision::Disabled => Step::Wait(None),
+            ScheduleDecision::Stopped => {
+                if mode == ScheduleMode::Once {
+                    self.say_stopped(&state);
+                }
+                Step::Wait(None)
+            }
+            ScheduleDecision::Wait(until) => Step::Wait(until),
+            ScheduleDecision::Resume => self.resume(&lock, &mut state).await?,
+            ScheduleDecision::Start(due) => self.start(&lock, &mut state, due).await?,
+        };
+        if state != before {
+            lock.write(&state)?;
+        }
+        Ok(step)
+    }
+
+    fn say_stopped(&self, state: &ScheduleState) {
+        if let Some(stopped) = &state.stopped {
+            self.printer.problem(
+                &format!("{}: stopped: {}", self.name, stopped.reason),
+                Some(&format!(
+                    "Correct the cause, then run `agenthost heartbeat --restart {}`; a change of the schedule restarts it, \
+                     too.",
+                    self.name
+                )),
+            );
+        }
+    }
+
+    /// Starts a run for the time `due`, unless there is nothing to do or no money left.
+    async fn start(&self, lock: &LockedSchedule, state: &mut ScheduleState, due: u64) -> Result<Step> {
+        let now = now_ms();
+        let ready = trust::check_schedule(self.config, self.name).map_err(Error::from);
+        let inputs = match ready {
+            Ok(()) => self.inputs().await,
+            Err(error) => Err(error),
+        };
+        let inputs = match inputs {
+            Ok(inputs) => inputs,
+            Err(error) => {
+                state.begin(due, now, None);
+                return Ok(self.end(state, Attempt::Failed(error)));
+            }
+        };
+        let is_unchanged = inputs
+            .digest
+            .as_deref()
+            .is_some_and(|digest| state.is_unchanged(digest));
+        let idle = match (inputs.is_empty, is_unchanged, self.schedule.unchanged) {
+            (true, _, _) => Some("the checklist is empty"),
+            (false, true, WhenUnchanged::Skip) => Some("nothing has changed"),
+            _ => None,
+        };
+        if let Some(reason) = idle {
+            state.skip(due, now, reason);
+            if self.global.verbose > 0 {
+                self.say(&format!("not started: {reason}"));
+            }
+            return Ok(Step::Wait(state.next(self.schedule, now)));
+        }
+        let left = self.left()?;
+        if left == Usd::ZERO {
+            let until = renewal("cost-per-day");
+            state.skip(due, now, "the limit on its cost per day is reached");
+            state.pause_for_renewal(now, until);
+            self.say(&format!(
+                "not started before {}: {} a day is used up",
+                clock(until),
+                self.schedule.cost_per_day
+            ));
+            return Ok(Step::Wait(Some(until)));
+        }
+        state.begin(due, now, inputs.digest);
+        lock.write(state)?;
+        let attempt = self.run(lock, state, left).await?;
+        Ok(self.end(state, attempt))
+    }
+
+    /// Reads the checklist and the watched files, which may be large, on a thread that may block.
+    async fn inputs(&self) -> Result<ScheduleInputs> {
+        let schedule = self.schedule.clone();
+        let read = tokio::task::spawn_blocking(move || ScheduleInputs::read(&schedule)).await;
+        read.map_err(|_| Error::host("the files of the schedule were not read"))?
+    }
+
+    /// Returns the money that is left of this day.
+    fn left(&self) -> Result<Usd> {
+        let status = allowance::of_schedule(self.config, self.name, self.state_dir, SystemTime::now())?;
+        let left = status.map_or(0, |status| status.most.saturating_sub(status.used));
+        Ok(Usd::from_pico(left))
+    }
+
+    /// Runs the plugin to its end.
+    async fn run(&self, lock: &LockedSchedule, state: &mut ScheduleState, left: Usd) -> Result<Attempt> {
+        let mut limits = self.schedule.limits();
+        let own = match limits.cost {
+            Some(Cap::At(own)) => Some(own),
+            Some(Cap::Unlimited) => None,
+            None => self.config.limits().cost,
+        };
+        let by_rest = own.is_none_or(|own| left < own);
+        limits.cost = Some(Cap::At(own.map_or(left, |own| own.min(left))));
+        let (run, plugin) = match self.begin(&limits).await {
+            Ok(Begun::Run(run, plugin)) => (run, plugin),
+            Ok(Begun::UsedUp(key)) => return Ok(Attempt::UsedUp(key)),
+            Err(error) => return Ok(Attempt::Failed(error)),
+        };
+        let ended = self.watch(lock, state, &run, false).await?;
+        Ok(Attempt::Ended(EndedRun {
+            by_rest,
+            plugin,
+            ..ended
+        }))
+    }
+
+    /// Starts a run.
+    async fn begin(&self, limits: &LimitsPatch) -> Result<Begun> {
+        let env = self.env.at(self.schedule.dir());
+        let config = self.config.clone();
+        let host = schedule_host(config, self.name, self.global, self.env, max_memory(limits))?;
+        let which = PluginArgs::of(&self.schedule.plugin);
+        let plugin = which.load(&host, &env, self.printer).await?;
+        let input = ScheduleInputs::of_run(self.schedule)?;
+        let own = host.limits(&plugin, limits);
+        let most = own.clone().narrowed_by(&host.config().run().limits);
+        check_models(&host, &plugin, &most, Some(self.name), self.printer)?;
+        refuse_unasked(&host, &plugin, &own, self.printer)?;
+        if let Some(LimitOwner::Allowance { key, .. }) = used_up_allowance(&host, &plugin, &most, self.env)? {
+            return Ok(Begun::UsedUp(key));
+        }
+        let command = RecordedRunCommand::new(&which, self.schedule.limits.clone(), self.global.offline_models, &env)?;
+        let command = command.of_schedule(self.name);
+        let command = match host.keeps_journal() {
+            true => command.sealed(&env)?,
+            false => command,
+        };
+        let run = host.run(&plugin, &input).limits(limits).command(command.to_json()?);
+        Ok(Begun::Run(run.start()?, plugin.id().to_string()))
+    }
+
+    /// Waits for the end of a run, which the end of this program cancels.
+    async fn watch(
+        &self,
+        lock: &LockedSchedule,
+        state: &mut ScheduleState,
+        run: &RunHandle,
+        resumed: bool,
+    ) -> Result<EndedRun> {
+        state.started(run.id().to_string());
+        lock.write(state)?;
+        let report = tokio::select! {
+            report = run.report() => report,
+            () = self.stop.cancelled() => {
+                run.cancel();
+                run.report().await
+            }
+        };
+        let RunReport {
+            outcome, models, spent, ..
+        } = &*report;
+        Ok(EndedRun {
+            run: report.run.to_string(),
+            plugin: String::new(),
+            outcome: outcome.clone(),
+            cost: spent.known_cost(),
+            models: models.clone(),
+            resumed,
+            by_rest: false,
+        })
+    }
+
+    /// Goes on with the run that was interrupted. If that is not possible, the next look starts another.
+    async fn resume(&self, lock: &LockedSchedule, state: &mut ScheduleState) -> Result<Step> {
+        let left = self.left()?;
+        if left == Usd::ZERO {
+            let until = renewal("cost-per-day");
+            state.pause_for_renewal(now_ms(), until);
+            self.say(&format!(
+                "not resumed before {}: the limit of the day is used up",
+                clock(until)
+            ));
+            return Ok(Step::Wait(Some(until)));
+        }
+        let id = state.running.as_ref().and_then(|running| running.run.clone());
+        let resumed = match (trust::check_schedule(self.config, self.name), id) {
+            (Err(error), _) => return Ok(self.end(state, Attempt::Failed(error.into()))),
+            (Ok(()), None) => Err(NotResumed::Lost("it is not in a journal".to_owned())),
+            (Ok(()), Some(id)) => self.resume_run(lock, state, &id).await?,
+        };
+        match resumed {
+            Ok(ended) => Ok(self.end(state, Attempt::Ended(ended))),
+            Err(NotResumed::Busy) => Ok(Step::Busy),
+            Err(NotResumed::Lost(why)) => {
+                self.say(&format!("the interrupted run is not resumed: {why}"));
+                let due = now_ms();
+                state.give_up();
+                lock.write(state)?;
+                self.start(lock, state, due).await
+            }
+        }
+    }
+
+    async fn resume_run(
+        &self,
+        lock: &LockedSchedule,
+        state: &mut ScheduleState,
+        id: &str,
+    ) -> Result<std::result::Result<EndedRun, NotResumed>> {
+        let lost = |error: &Error| match error.downcast_ref::<JournalError>() {
+            Some(JournalError::Running { .. }) => NotResumed::Busy,
+            _ => NotResumed::Lost(with_causes(error)),
+        };
+        let path = journal_path(self.config, self.env, self.global.journal.as_deref());
+        let wanted = id.to_owned();
+        let found = journal::read(self.global, self.config, self.env, move |journal| {
+            journal::find(journal, path.as_deref(), &wanted)
+        });
+        let record = match found.await {
+            Ok(record) => record,
+            Err(error) => return Ok(Err(lost(&error))),
+        };
+        if let Some(ended) = ended(&record) {
+            return Ok(Ok(ended));
+        }
+        match self.begin_again(&record).await {
+            Ok(run) => {
+                state.resume();
+                self.say(&format!("run {id} is resumed"));
+                let ended = self.watch(lock, state, &run, true).await?;
+                let plugin = record.plugin.clone();
+                Ok(Ok(EndedRun { plugin, ..ended }))
+            }
+            Err(error) => Ok(Err(lost(&error))),
+        }
+    }
+
+    async fn begin_again(&self, record: &RunRecord) -> Result<RunHandle> {
+        let command = RecordedRunCommand::of(record)?;
+        command.check(record, self.config, self.env, false)?;
+        let limits = command.limits(self.schedule.limits());
+        let config = self.config.clone();
+        let host = schedule_host(config, self.name, self.global, self.env, max_memory(&limits))?;
+        let plugin = std::sync::Arc::new(command.load(&host, self.env, self.printer).await?);
+        if !host.changed_plugins(&plugin, record).await?.is_empty() {
+            return Err(Error::plugin("the plugin has changed"));
+        }
+        refuse_unasked(&host, &plugin, &host.limits(&plugin, &limits), self.printer)?;
+        host.resume(&plugin, record, FailedTasks::Keep)
+            .limits(&limits)
+            .start()
+            .await
+    }
+
+    /// Records and shows the end of a run, or the reason why there is none.
+    fn end(&self, state: &mut ScheduleState, attempt: Attempt) -> Step {
+        let ended = match attempt {
+            Attempt::Ended(ended) => ended,
+            Attempt::Failed(error) => return self.not_started(state, &error),
+            Attempt::UsedUp(key) => {
+                let until = renewal(&key);
+                state.ended(
+                    self.schedule,
+                    ScheduleEnd::LimitReached(until),
+                    Some(Usd::ZERO),
+                    now_ms(),
+                );
+                self.say(&format!(
+                    "not started before {}: `{key}` under [allowance] is used up",
+                    clock(until)
+                ));
+                return Step::Ended(exit::DONE);
+            }
+        };
+        let interrupted = self.stop.is_cancelled();
+        let code = outcome_code(&ended.outcome, interrupted);
+        let end = scheduled_end(&ended, interrupted);
+        state.ended(self.schedule, end.clone(), ended.cost, now_ms());
+        self.show(&ended);
+        let cost = ended
+            .cost
+            .map_or_else(|| "cost unknown".to_owned(), |cost| cost.to_string());
+        let how = match &end {
+            ScheduleEnd::Well => "ended well".to_owned(),
+            ScheduleEnd::Interrupted => "was interrupted and is resumed at the next start".to_owned(),
+            ScheduleEnd::Failed { .. } | ScheduleEnd::LimitReached(_) => "failed".to_owned(),
+        };
+        let next = state.next(self.schedule, now_ms());
+        let next = next.filter(|_| end != ScheduleEnd::Interrupted);
+        let next = next.map(|next| format!("; next {}", clock(next))).unwrap_or_default();
+        self.say(&format!("run {} {how}, {cost}{next}", ended.run));
+        self.say_stopped(state);
+        Step::Ended(code)
+    }
+
+    /// Records and shows the reason why a run did not start.
+    fn not_started(&self, state: &mut ScheduleState, error: &Error) -> Step {
+        let end = ScheduleEnd::Failed {
+            incurable: error.class() != ErrorClass::Host,
+            class: error.class().name().to_owned(),
+            message: with_causes(error),
+        };
+        state.ended(self.schedule, end, Some(Usd::ZERO), now_ms());
+        let hint = crate::hints::hint(error);
+        if self.json {
+            let document = json!({
+                "format": 1,
+                "schedule": self.name,
+                "run": null,
+                "error": {"class": error.class().name(), "message": with_causes(error), "hint": hint},
+            });
+            let _ = self.printer.data(&document);
+        }
+        let message = format!("{}: {}", self.name, with_causes(error));
+        self.printer.problem(&message, hint.as_deref());
+        self.say_stopped(state);
+        Step::Ended(error_code(error.class()))
+    }
+
+    /// Prints the output of a run on stdout, and its failure on stderr.
+    fn show(&self, ended: &EndedRun) {
+        if self.json {
+            let document = json!({
+                "format": 1,
+                "schedule": self.name,
+                "run": ended.run,
+                "plugin": ended.plugin,
+                "resumed": ended.resumed,
+                "outcome": ended.outcome,
+                "cost_usd": ended.cost,
+            });
+            let _ = self.printer.data(&document);
+        }
+        match &ended.outcome {
+            Outcome::Failure(failure) if failure.class != FailureClass::Cancelled || !self.stop.is_cancelled() => {
+                let what = format!("{}, run {}", self.name, ended.run);
+                self.printer.failure(&what, failure, self.bound(failure));
+            }
+            Outcome::Failure(_) => {}
+            Outcome::Ok(_) if self.json => {}
+            Outcome::Ok(output) if is_nothing(output) => {}
+            Outcome::Ok(Value::String(text)) => drop(self.printer.raw(text)),
+            Outcome::Ok(output) => drop(self.printer.data(output)),
+        }
+    }
+
+    /// Returns the source of the limit that a run reached.
+    fn bound(&self, failure: &Failure) -> Bound<'_> {
+        let owner = failure.owner.as_ref();
+        let more = owner.and_then(|owner| crate::allowance::more(owner, self.config, SystemTime::now()));
+        match more {
+            Some(more) => Bound::Allowance(format!("To go on, {more}.")),
+            None => Bound::Schedule(self.name),
+        }
+    }
+}
+
+/// Returns the end of a run that the journal knows as ended; `None` if it was interrupted.
+fn ended(record: &RunRecord) -> Option<EndedRun> {
+    let end = record.end.as_ref()?;
+    let unknown = || {
+        Outcome::Failure(Failure::new(
+            FailureClass::Failed,
+            "the journal does not hold the failure",
+        ))
+    };
+    let outcome = match end.state {
+        RunStatus::Interrupted => return None,
+        RunStatus::Done => end.summary.outcome.clone().unwrap_or(Outcome::Ok(Value::Null)),
+        _ => end.summary.outcome.clone().unwrap_or_else(unknown),
+    };
+    Some(EndedRun {
+        run: record.id.clone(),
+        plugin: record.plugin.clone(),
+        outcome,
+        cost: end.summary.spent.known_cost(),
+        models: end.summary.models.clone(),
+        resumed: true,
+        by_rest: false,
+    })
+}
+
+fn scheduled_end(ended: &EndedRun, interrupted: bool) -> ScheduleEnd {
+    let Some(failure) = ended.outcome.failure() else {
+        return ScheduleEnd::Well;
+    };
+    match (failure.class, &failure.owner) {
+        (FailureClass::Cancelled, _) if interrupted => ScheduleEnd::Interrupted,
+        (FailureClass::Exhausted, Some(LimitOwner::Allowance { key, .. })) => ScheduleEnd::LimitReached(renewal(key)),
+        (FailureClass::Exhausted, None) if ended.by_rest && failure.limit == Some(LimitKind::Cost) => {
+            ScheduleEnd::LimitReached(renewal("cost-per-day"))
+        }
+        _ => ScheduleEnd::Failed {
+            incurable: is_incurable(failure, &ended.models),
+            class: failure.class.name().to_owned(),
+            message: failure.to_string(),
+        },
+    }
+}
+
+/// Returns whether an output reports nothing: no text, no value, or an empty list of changes.
+fn is_nothing(output: &Value) -> bool {
+    match output {
+        Value::Null => true,
+        Value::String(text) => text.trim().is_empty(),
+        Value::Object(fields) => fields
+            .get("changes")
+            .and_then(Value::as_array)
+            .is_some_and(|changes| changes.is_empty()),
+        _ => false,
+    }
+}
+
+/// Returns the time at which the allowance `key` begins anew, in milliseconds since 1970.
+fn renewal(key: &str) -> u64 {
+    millis(allowance::renewed(key, SystemTime::now()))
+}

@@ -1,0 +1,616 @@
+//! `heartbeat` and `schedules` from outside: what is due runs once, nothing is paid while there is nothing to do, and no
+//! schedule can cost more than its limit.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use agenthost_tests::env::{Output, TestEnv};
+use agenthost_tests::server::{Gate, Reply, Request, Server, config};
+use serde_json::{Value, json};
+
+use crate::{machine, machine_for};
+
+const PRICES: &str =
+    "[prices.\"local/small\"]\ninput = 10\noutput = 20\n[prices.\"local/large\"]\ninput = 10\noutput = 20\n";
+/// A schedule that asks one question, whose answer costs $0.0008.
+const TIDY: &str = "[schedules.tidy]\nevery = \"30m\"\nplugin = \"agenthost:ask\"\ninput = { task = \"Tidy up.\" }\n\
+                    cost-per-day = \"$0.40\"\n";
+
+fn echo(request: &Request) -> Reply {
+    Reply::text(format!("did: {}", request.prompt())).usage(40, 20)
+}
+
+/// A machine with a trusted project that has this schedule, and models at `server`.
+fn scheduled(server: &Server, schedule: &str) -> TestEnv {
+    let machine = machine_for("");
+    rewrite(&machine, server, schedule);
+    machine
+}
+
+/// Writes the project's file anew, and trusts it.
+fn rewrite(machine: &TestEnv, server: &Server, schedule: &str) {
+    machine.write(
+        "agenthost.toml",
+        format!("{}{PRICES}{schedule}", config("openai", &server.url(), "retries = 0\n")),
+    );
+    let trusted = machine.run(["trust", "."]);
+    assert_eq!(trusted.code, 0, "{trusted}");
+}
+
+fn once(machine: &TestEnv) -> Output {
+    machine.run(["heartbeat", "--once"])
+}
+
+/// The only schedule, as `schedules --json` lists it.
+fn listed(machine: &TestEnv) -> Value {
+    let document = machine.run(["schedules", "--json"]).json(0);
+    assert_eq!(document["schedules"].as_array().unwrap().len(), 1);
+    document["schedules"][0].clone()
+}
+
+/// Makes the last time of the only schedule one that passed an hour ago, as if the clock had gone on.
+fn let_time_pass(machine: &TestEnv) {
+    change_state(machine, |state| {
+        let served = state["served_ms"].as_u64().unwrap();
+        state["served_ms"] = json!(served - 3_600_000);
+    });
+}
+
+fn change_state(machine: &TestEnv, change: impl FnOnce(&mut Value)) {
+    let path = state_file(machine);
+    let mut state: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    change(&mut state);
+    std::fs::write(&path, state.to_string()).unwrap();
+}
+
+fn state_file(machine: &TestEnv) -> PathBuf {
+    let folder = machine.cwd().join("../state/agenthost/schedules");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files = files.filter(|path| path.extension().is_some_and(|ext| ext == "json"));
+    files.next().unwrap()
+}
+
+#[test]
+fn a_schedule_that_is_due_runs_once() {
+    let server = Server::start(echo);
+    let machine = scheduled(&server, TIDY);
+    let before = listed(&machine);
+    assert_eq!((&before["state"], &before["last"]), (&json!("waiting"), &Value::Null));
+    let first = once(&machine);
+    assert_eq!((first.code, server.count()), (0, 1), "{first}");
+    assert_eq!(first.stdout, "did: Tidy up.\n");
+    assert!(first.stderr.contains(" ended well, $0.0008; next 2"), "{first}");
+    let again = once(&machine);
+    assert_eq!((again.code, server.count()), (0, 1), "nothing is due: {again}");
+    assert_eq!((again.stdout.as_str(), again.stderr.as_str()), ("", ""));
+    let_time_pass(&machine);
+    let document = machine.run(["heartbeat", "--once", "--json"]).json(0);
+    assert_eq!(document["schedule"], "tidy");
+    assert_eq!(document["outcome"]["ok"], "did: Tidy up.");
+    assert_eq!(document["cost_usd"], 0.0008);
+    assert_eq!(server.count(), 2);
+
+    // It is a run like any other.
+    let runs = machine.run(["runs", "--json"]).json(0);
+    assert_eq!(runs["runs"].as_array().unwrap().len(), 2);
+    assert_eq!(runs["runs"][0]["id"], document["run"]);
+    assert_eq!(runs["runs"][0]["schedule"], "tidy");
+    let listed = listed(&machine);
+    assert_eq!(listed["last"]["run"], document["run"]);
+    assert_eq!(
+        (&listed["last"]["outcome"], &listed["cost_today_usd"]),
+        (&json!("ok"), &json!(0.0016))
+    );
+    let page = machine.run(["schedules"]);
+    for part in ["tidy", "agenthost:ask", " ok, $0.0008", "$0.0016 of $0.40", "waiting"] {
+        assert!(page.stdout.contains(part), "{part}: {page}");
+    }
+}
+
+#[test]
+fn nothing_is_asked_while_the_checklist_is_empty_or_unchanged() {
+    let server = Server::start(echo);
+    let files = "set = { task = \"@HEARTBEAT.md\" }\nchecklist = \"HEARTBEAT.md\"\nwatch = [\"inbox.md\"]\n";
+    let machine = scheduled(&server, &format!("{TIDY}{files}"));
+    machine.write("HEARTBEAT.md", "# Daily\n<!-- nothing\nyet -->\n- [ ]\n");
+    let look = |requests: usize, why: &str| {
+        let looked = once(&machine);
+        assert_eq!((looked.code, server.count()), (0, requests), "{why}: {looked}");
+        looked
+    };
+    look(0, "it is empty");
+    assert_eq!(listed(&machine)["reason"], "the checklist is empty");
+    machine.write("HEARTBEAT.md", "# Daily\n- [ ] call Ada\n");
+    let_time_pass(&machine);
+    let first = look(1, "there is an item");
+    assert_eq!(first.stdout, "did: # Daily\n- [ ] call Ada\n\n");
+    let_time_pass(&machine);
+    look(1, "it is unchanged");
+    assert_eq!(listed(&machine)["reason"], "nothing has changed");
+    machine.write("inbox.md", "one letter");
+    let_time_pass(&machine);
+    look(2, "a watched file has changed");
+    machine.write("HEARTBEAT.md", "- [ ] call Bob\n");
+    let_time_pass(&machine);
+    look(3, "the list has changed");
+    rewrite(&machine, &server, &format!("{TIDY}{files}unchanged = \"run\"\n"));
+    look(3, "it is not due");
+    let_time_pass(&machine);
+    look(4, "it runs although it is unchanged");
+    let_time_pass(&machine);
+    look(5, "again");
+    // A file that is missing is an error, and not an empty list.
+    std::fs::remove_file(machine.cwd().join("HEARTBEAT.md")).unwrap();
+    let_time_pass(&machine);
+    let missing = once(&machine);
+    assert_eq!((missing.code, server.count()), (2, 5), "{missing}");
+    assert!(
+        missing.stderr.contains("HEARTBEAT.md of `checklist` cannot be read"),
+        "{missing}"
+    );
+}
+
+#[test]
+fn the_cost_of_a_day_is_never_passed() {
+    let server = Server::start(echo);
+    // Each run may cost a cent: there is room for one request of it.
+    let limited = TIDY.replace("$0.40", "$0.002") + "limits = { cost = \"$0.01\" }\nset = { max-tokens = 20 }\n";
+    let machine = scheduled(&server, &limited);
+    let mut ends = Vec::new();
+    for _ in 0..6 {
+        let looked = once(&machine);
+        ends.push(looked.code);
+        if server.count() > 0 && looked.stderr.contains("not started before") {
+            break;
+        }
+        let_time_pass(&machine);
+    }
+    let listed_now = listed(&machine);
+    let used = listed_now["cost_today_usd"].as_f64().unwrap();
+    assert!(used <= 0.002 && server.count() >= 1, "{ends:?} {listed_now}");
+    assert!((1..=2).contains(&server.count()), "{}", server.count());
+    assert_eq!(
+        (&listed_now["state"], &listed_now["reason"]),
+        (&json!("waiting"), &json!("its limit on the cost is used up"))
+    );
+    let sent = server.count();
+    let_time_pass(&machine);
+    let quiet = once(&machine);
+    assert_eq!((quiet.code, server.count()), (0, sent), "{quiet}");
+
+    // All of it is used up: a line, and no request.
+    rewrite(&machine, &server, &limited.replace("$0.002", "$0.0008"));
+    let_time_pass(&machine);
+    let reached = once(&machine);
+    assert_eq!((reached.code, server.count()), (0, sent), "{reached}");
+    assert!(reached.stderr.contains("tidy: not started before 2"), "{reached}");
+    assert!(reached.stderr.contains("$0.0008 a day is used up"), "{reached}");
+    let_time_pass(&machine);
+    let told = once(&machine);
+    assert_eq!((told.code, told.stderr.as_str()), (0, ""), "it is reported once");
+    assert_eq!(server.count(), sent);
+}
+
+#[test]
+fn a_schedule_that_keeps_failing_stops_itself() {
+    let server = Server::start(|_| Reply::error(401, "authentication_error", "invalid x-api-key"));
+    let machine = scheduled(&server, TIDY);
+    for attempt in 1..=3 {
+        let failed = once(&machine);
+        assert_eq!((failed.code, server.count()), (5, attempt), "{failed}");
+        assert_eq!(
+            failed.stderr.contains("tidy: stopped: 3 failures in a row"),
+            attempt == 3,
+            "{failed}"
+        );
+        let_time_pass(&machine);
+    }
+    let stopped = once(&machine);
+    assert_eq!((stopped.code, server.count()), (0, 3), "{stopped}");
+    assert!(
+        stopped.stderr.contains("agenthost heartbeat --restart tidy"),
+        "{stopped}"
+    );
+    let shown = listed(&machine);
+    assert_eq!((&shown["state"], &shown["next"]), (&json!("stopped"), &Value::Null));
+    assert!(
+        shown["reason"].as_str().unwrap().contains("invalid x-api-key"),
+        "{shown}"
+    );
+    let restarted = machine.run(["heartbeat", "--restart", "tidy"]);
+    assert_eq!(restarted.code, 0, "{restarted}");
+    assert!(
+        restarted.stderr.contains("tidy runs again when it is due"),
+        "{restarted}"
+    );
+    assert_eq!((once(&machine).code, server.count()), (5, 4));
+    // So does a changed schedule.
+    for _ in 0..2 {
+        let_time_pass(&machine);
+        once(&machine);
+    }
+    assert_eq!(listed(&machine)["state"], "stopped");
+    rewrite(&machine, &server, &TIDY.replace("Tidy up.", "Tidy up well."));
+    assert_eq!(listed(&machine)["state"], "waiting");
+    let_time_pass(&machine);
+    assert_eq!((once(&machine).code, server.count()), (5, 7));
+}
+
+#[test]
+fn a_passing_failure_is_tried_again_later_and_does_not_stop_it_soon() {
+    let server = Server::start(|_| Reply::error(500, "server_error", "later"));
+    let machine = scheduled(&server, TIDY);
+    let failed = once(&machine);
+    assert_eq!((failed.code, server.count()), (5, 1), "{failed}");
+    let_time_pass(&machine);
+    assert_eq!((once(&machine).code, server.count()), (0, 1), "it waits a while");
+    for attempt in 2..=10 {
+        change_state(&machine, |state| state["pause"] = Value::Null);
+        assert_eq!((once(&machine).code, server.count()), (5, attempt));
+        let_time_pass(&machine);
+    }
+    assert_eq!(listed(&machine)["state"], "stopped");
+}
+
+#[test]
+fn several_processes_at_once_run_it_once() {
+    let server = Server::start(|request| echo(request).after(Duration::from_millis(300)));
+    let machine = scheduled(&server, TIDY);
+    let all: Vec<_> = (0..4).map(|_| machine.start(["heartbeat", "--once"], None)).collect();
+    let all: Vec<_> = all.into_iter().map(|running| running.finish()).collect();
+    assert!(all.iter().all(|output| output.code == 0), "{all:?}");
+    assert_eq!(server.count(), 1, "{all:?}");
+    assert_eq!(all.iter().filter(|output| !output.stdout.is_empty()).count(), 1);
+}
+
+#[test]
+fn a_project_that_is_not_trusted_runs_no_schedule() {
+    let server = Server::start(echo);
+    let machine = machine_for(&format!("{}{PRICES}{TIDY}", server.config()));
+    let refused = once(&machine);
+    let said = refused.error(4);
+    assert!(
+        said.contains("the schedule `tidy` would run agenthost:ask every 30 min for at most $0.40 a day"),
+        "{said}"
+    );
+    assert!(said.contains("agenthost trust agenthost.toml"), "{said}");
+    assert_eq!(listed(&machine)["state"], "untrusted");
+    // Everything else works.
+    assert_eq!(machine.run(["spawn", "Hello"]).code, 0);
+    let trusted = machine.run(["trust", "."]);
+    assert!(
+        trusted
+            .stdout
+            .contains("schedule tidy: runs agenthost:ask every 30 min"),
+        "{trusted}"
+    );
+    assert_eq!((once(&machine).code, server.count()), (0, 2));
+    // A changed schedule is another one.
+    let file = machine.cwd().join("agenthost.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("$0.40", "$4.00")).unwrap();
+    let changed = once(&machine);
+    let said = changed.error(4);
+    assert!(said.contains("$4.00 a day; this is not what was accepted"), "{said}");
+}
+
+#[test]
+fn a_schedule_of_a_project_reads_nothing_outside_of_it() {
+    let machine = machine();
+    let at = |line: &str| format!("{TIDY}{line}\n");
+    for line in [
+        "checklist = \"../secret\"",
+        "watch = [\"/etc/passwd\"]",
+        "set = { task = \"@~/.netrc\" }",
+    ] {
+        machine.write("agenthost.toml", at(line));
+        let refused = once(&machine);
+        let said = refused.error(2);
+        assert!(
+            said.contains("names a file outside the folder of a project's file"),
+            "{said}"
+        );
+    }
+    // Nor through a link that comes later.
+    machine.write("agenthost.toml", at("checklist = \"list.md\""));
+    machine.write("list.md", "- one");
+    assert_eq!(machine.run(["trust", "."]).code, 0);
+    std::fs::remove_file(machine.cwd().join("list.md")).unwrap();
+    machine.write("../secret", "- a secret");
+    std::os::unix::fs::symlink("../secret", machine.cwd().join("list.md")).unwrap();
+    let refused = once(&machine);
+    assert_eq!(refused.code, 2, "{refused}");
+}
+
+#[test]
+fn the_configuration_is_complete_or_refused() {
+    let machine = machine();
+    for (text, expected) in [
+        (
+            TIDY.replace("cost-per-day = \"$0.40\"\n", ""),
+            "`tidy` in [schedules]: it has no `cost-per-day`",
+        ),
+        (
+            TIDY.replace("$0.40", "none"),
+            "a schedule must have a limit on its cost",
+        ),
+        (
+            format!("{TIDY}cron = \"0 8 * * *\"\n"),
+            "there is an `every` too; write one of them",
+        ),
+        (
+            TIDY.replace("every = \"30m\"\n", ""),
+            "it has neither `every` nor `cron`",
+        ),
+        (
+            TIDY.replace("every = \"30m\"", "cron = \"0 25 * * *\""),
+            "`0 25 * * *` is not a cron expression",
+        ),
+        (TIDY.replace("every", "evry"), "unknown key `evry` in [schedules.tidy]"),
+    ] {
+        machine.write("agenthost.toml", &text);
+        let refused = once(&machine);
+        let said = refused.error(2);
+        assert!(
+            said.contains("agenthost.toml:") && said.contains(expected),
+            "{expected}: {said}"
+        );
+        assert!(said.contains("hint: "), "{said}");
+    }
+    machine.write("agenthost.toml", "");
+    let none = once(&machine);
+    assert!(none.error(2).contains("there are no schedules"), "{none}");
+    machine.write("agenthost.toml", TIDY);
+    let unknown = machine.run(["heartbeat", "tydy"]);
+    assert!(unknown.error(2).contains("Did you mean `tidy`?"), "{unknown}");
+}
+
+#[test]
+fn a_model_without_a_price_is_refused() {
+    let server = Server::start(echo);
+    let machine = scheduled(&server, TIDY);
+    machine.write("agenthost.toml", format!("{}{TIDY}", server.config()));
+    assert_eq!(machine.run(["trust", "."]).code, 0);
+    let refused = once(&machine);
+    assert_eq!((refused.code, server.count()), (2, 0), "{refused}");
+    for part in [
+        "local/small has no known price, and `cost-per-day` under [schedules.tidy] is set",
+        "set it in [prices.\"local/small\"]",
+    ] {
+        assert!(refused.stderr.contains(part), "{part}: {refused}");
+    }
+}
+
+#[test]
+fn a_plan_shows_the_most_that_it_can_cost() {
+    let machine = machine();
+    let second = TIDY
+        .replace("tidy", "nightly")
+        .replace("every = \"30m\"", "cron = \"0 3,15 * * *\"");
+    machine.write("agenthost.toml", format!("{TIDY}{second}"));
+    let plan = machine.run(["heartbeat", "--plan"]);
+    assert_eq!(plan.code, 0, "{plan}");
+    let lines: Vec<_> = plan.stdout.lines().collect();
+    assert!(
+        lines[0].starts_with("nightly: ")
+            && lines[0].contains("at most 2 runs a day, at most $0.40 a day, $12.40 a month"),
+        "{plan}"
+    );
+    assert!(lines[1].contains("at most 48 runs a day"), "{plan}");
+    assert_eq!(lines[2], "all schedules: at most $0.80 a day, $24.80 a month (31 days)");
+    let document = machine.run(["heartbeat", "--plan", "--json"]).json(0);
+    assert_eq!(document["cost_per_month_usd"], 24.8);
+    assert_eq!(document["schedules"][1]["runs_per_day"], 48);
+}
+
+#[test]
+fn a_run_that_was_killed_is_resumed_and_not_paid_for_again() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let server = Server::start(move |request| match request.prompt().contains("two") {
+        true => echo(request).held(&held),
+        false => echo(request),
+    });
+    let input = crate::strict_questions(&["one", "two", "three"], "sequential");
+    let asks = crate::guest("asks");
+    let schedule = format!(
+        "[schedules.tidy]\nevery = \"30m\"\nplugin = \"{asks}\"\ninput = \"input.json\"\ncost-per-day = \"$1\"\n"
+    );
+    let machine = scheduled(&server, &schedule);
+    machine.write("input.json", input.to_string());
+    let running = machine.start(["heartbeat", "--once"], None);
+    server.wait_until("the second question", |seen| seen.len() == 2);
+    running.kill();
+    assert_eq!(listed(&machine)["state"], "interrupted");
+    gate.open();
+    let resumed = machine.run(["heartbeat", "--once", "--json"]);
+    let document = resumed.json(0);
+    assert_eq!((&document["resumed"], server.count()), (&json!(true), 4), "{resumed}");
+    let prompts: Vec<_> = server.ended().iter().map(Request::prompt).collect();
+    assert_eq!(
+        prompts.iter().filter(|prompt| *prompt == "one").count(),
+        1,
+        "{prompts:?}"
+    );
+    let runs = machine.run(["runs", "--json"]).json(0);
+    assert_eq!(runs["runs"].as_array().unwrap().len(), 1);
+    assert_eq!((once(&machine).code, server.count()), (0, 4), "it is not due");
+}
+
+#[test]
+fn it_runs_again_and_again_until_it_is_interrupted() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let server = Server::start(move |request| match request.prompt().contains("slow") {
+        true => echo(request).held(&held),
+        false => echo(request),
+    });
+    let quick = TIDY.replace("30m", "1s");
+    let slow = quick.replace("tidy", "slow").replace("Tidy up.", "Be slow.");
+    let machine = scheduled(&server, &format!("{quick}{slow}"));
+    let running = machine.start(["heartbeat", "--json"], None);
+    let count = |seen: &[Request], word: &str| seen.iter().filter(|request| request.prompt().contains(word)).count();
+    server.wait_until("three quick runs beside a slow one", |seen| {
+        count(seen, "Tidy") >= 3 && count(seen, "slow") == 1
+    });
+    running.interrupt();
+    let ended = running.finish();
+    gate.open();
+    assert_eq!(ended.code, 130, "{ended}");
+    for part in [
+        "slow: next 2",
+        "all schedules: at most $0.80 a day, $24.80 a month (31 days)",
+        "was interrupted and is resumed at the next start",
+    ] {
+        assert!(ended.stderr.contains(part), "{part}: {ended}");
+    }
+    let documents: Vec<Value> = ended
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let of = |name: &str| documents.iter().filter(|document| document["schedule"] == name).count();
+    assert!(of("tidy") >= 2 && of("slow") == 1, "{ended}");
+    let prompts = server.seen();
+    assert_eq!(
+        count(&prompts, "slow"),
+        1,
+        "a run that is going on is not started again"
+    );
+
+    // The interrupted run goes on, and nothing else is due twice.
+    let again = machine.run(["heartbeat", "slow", "--once", "--json"]).json(0);
+    assert_eq!(
+        (&again["resumed"], &again["outcome"]["ok"]),
+        (&json!(true), &json!("did: Be slow."))
+    );
+}
+
+#[test]
+fn a_damaged_record_stops_the_schedule_and_nothing_runs() {
+    let server = Server::start(echo);
+    let machine = scheduled(&server, TIDY);
+    assert_eq!(once(&machine).code, 0);
+    let path = state_file(&machine);
+    for damaged in ["", "{\"format\": 9}", "[]"] {
+        std::fs::write(&path, damaged).unwrap();
+        let refused = once(&machine);
+        let said = refused.error(70);
+        assert!(
+            said.contains("is damaged") && said.contains("hint: Bring the file back"),
+            "{said}"
+        );
+        assert_eq!(machine.run(["schedules"]).code, 70);
+    }
+    assert_eq!(server.count(), 1);
+}
+
+#[test]
+fn a_clock_that_was_wrong_holds_nothing_up() {
+    let server = Server::start(echo);
+    let machine = scheduled(&server, TIDY);
+    assert_eq!(once(&machine).code, 0);
+    let year = 365 * 86_400_000_u64;
+    // The last run was a year from now: the next is in half an hour.
+    change_state(&machine, |state| {
+        state["served_ms"] = json!(state["served_ms"].as_u64().unwrap() + year)
+    });
+    assert_eq!((once(&machine).code, server.count()), (0, 1));
+    let next = listed(&machine)["next_ms"].as_u64().unwrap();
+    let served = serde_json::from_slice::<Value>(&std::fs::read(state_file(&machine)).unwrap()).unwrap();
+    assert_eq!(next, served["served_ms"].as_u64().unwrap() + 1_800_000);
+    // It was a year ago: it runs once.
+    change_state(&machine, |state| {
+        state["served_ms"] = json!(state["served_ms"].as_u64().unwrap() - year)
+    });
+    assert_eq!((once(&machine).code, server.count()), (0, 2));
+    assert_eq!((once(&machine).code, server.count()), (0, 2));
+}
+
+#[test]
+fn the_limits_and_the_allowance_of_the_operator_hold_for_a_schedule() {
+    let server = Server::start(echo);
+    let machine = scheduled(&server, TIDY);
+    let own = |text: &str| machine.write("../config/agenthost/config.toml", text);
+    // The rest of the day's money is no reason to allow a run more than any other.
+    own("[limits]\ncost = \"$0.0001\"\n");
+    let refused = once(&machine);
+    assert_eq!((refused.code, server.count()), (3, 0), "{refused}");
+    assert_eq!(listed(&machine)["failures"], 1);
+    change_state(&machine, |state| state["pause"] = Value::Null);
+    let_time_pass(&machine);
+    own("[allowance]\ntokens-per-day = 60\n");
+    assert_eq!((once(&machine).code, server.count()), (3, 0), "a request does not fit");
+    own("[allowance]\ncost-per-day = \"$0.02\"\n");
+    let spend = || {
+        change_state(&machine, |state| state["pause"] = Value::Null);
+        let_time_pass(&machine);
+        once(&machine)
+    };
+    rewrite(&machine, &server, &format!("{TIDY}set = {{ max-tokens = 20 }}\n"));
+    assert_eq!((spend().code, server.count()), (0, 1));
+    own("[allowance]\ncost-per-day = \"$0.0008\"\n");
+    let used_up = spend();
+    assert_eq!((used_up.code, server.count()), (0, 1), "{used_up}");
+    assert!(
+        used_up.stderr.contains("`cost-per-day` under [allowance] is used up"),
+        "{used_up}"
+    );
+    assert_eq!(listed(&machine)["state"], "waiting");
+}
+
+#[test]
+fn a_schedule_of_the_operator_needs_no_trust() {
+    let server = Server::start(echo);
+    let machine = machine_for("");
+    let config = config("openai", &server.url(), "retries = 0\n");
+    machine.write("../config/agenthost/config.toml", format!("{config}{PRICES}{TIDY}"));
+    std::fs::remove_file(machine.cwd().join("agenthost.toml")).unwrap();
+    assert_eq!((once(&machine).code, server.count()), (0, 1));
+    // It is the same schedule in a project.
+    machine.write("agenthost.toml", "");
+    assert_eq!((once(&machine).code, server.count()), (0, 1));
+    assert_eq!(listed(&machine)["last"]["outcome"], "ok");
+}
+
+#[test]
+fn a_killed_heartbeat_goes_on_where_it_was() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let server = Server::start(move |request| echo(request).held(&held));
+    let machine = scheduled(&server, &TIDY.replace("30m", "1s"));
+    let running = machine.start(["heartbeat"], None);
+    server.wait_until("a request", |seen| seen.len() == 1);
+    running.kill();
+    gate.open();
+    let again = machine.start(["heartbeat", "--json"], None);
+    server.wait_until("the lost request and two more runs", |seen| seen.len() >= 4);
+    again.signal("TERM");
+    let ended = again.finish();
+    assert_eq!(ended.code, 130, "{ended}");
+    let documents: Vec<Value> = ended
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(documents[0]["resumed"], true, "{ended}");
+    assert!(
+        documents.iter().skip(1).all(|document| document["resumed"] == false),
+        "{ended}"
+    );
+    let runs = machine.run(["runs", "--json"]).json(0);
+    let ids: std::collections::BTreeSet<_> = runs["runs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|run| run["id"].as_str())
+        .collect();
+    assert!(ids.contains(&documents[0]["run"].as_str()), "{ended}");
+    // What the lost request may have cost stays counted, and nothing is counted twice.
+    let used = listed(&machine)["cost_today_usd"].as_f64().unwrap();
+    assert!(
+        used >= 0.0008 * (server.count() - 1) as f64,
+        "{used} for {}",
+        server.count()
+    );
+}
