@@ -55,7 +55,7 @@ impl PluginArgs {
             }
         }
         let plugin = find(host, &self.plugin, &place, options, printer).await?;
-        if !self.dir.is_empty() && !plugin.info().reads_files() {
+        if !self.dir.is_empty() && !plugin.info().reads_files() && !plugin.info().has_memory() {
             printer.note(&format!("{} reads no files: --dir gives it nothing", plugin.id().name));
         }
         Ok(plugin)
@@ -109,9 +109,14 @@ pub(super) fn sub_agents(given: &[String], env: &Env) -> Result<BTreeMap<String,
 }
 
 /// Parses `--dir HOST::GUEST[:rw]`.
-pub(super) fn dirs(given: &[String], env: &Env) -> Result<Vec<DirGrant>> {
+pub(super) fn parse_dir(text: &str, env: &Env) -> Result<DirGrant> {
+    DirGrant::parse(env, text).map_err(|error| Error::from(error).context("--dir"))
+}
+
+/// Parses the arguments of `--dir`, and checks that the directories exist.
+fn dirs(given: &[String], env: &Env) -> Result<Vec<DirGrant>> {
     let parse = |text: &String| {
-        let dir = DirGrant::parse(env, text).map_err(|error| Error::from(error).context("--dir"))?;
+        let dir = parse_dir(text, env)?;
         match dir.host.is_dir() {
             true => Ok(dir),
             false => Err(

@@ -16,6 +16,7 @@ use super::ceiling::Ceiling;
 use super::{Host, LoadOptions, LoadedPlugin, Plugin, PluginSource, SubAgent};
 use crate::error::LoadError;
 use agenthost_config::{DirGrant, trust};
+use agenthost_core::document::GUEST_PATH;
 use agenthost_core::error::{Error, Result};
 use agenthost_core::limits::Limits;
 #[cfg(feature = "build")]
@@ -342,7 +343,12 @@ impl<'a> Loader<'a> {
     fn load_bytes(&mut self, bytes: &[u8], origin: Origin<'_>) -> Result<LoadedPlugin> {
         let plugin = PluginInfo::read(bytes)?;
         let (ceiling, notes) = self.ceiling(&plugin, bytes, origin)?;
-        let dirs = self.dirs(&plugin, origin)?;
+        let mut dirs = self.dirs(&plugin, origin)?;
+        // Nothing reaches the documents of a plugin with a memory but the functions that are recorded.
+        let memory = dirs
+            .iter()
+            .position(|dir| plugin.has_memory() && dir.guest == GUEST_PATH);
+        let memory = memory.map(|place| dirs.remove(place));
         agenthost_plugin::refuse(&plugin.id.name, &plugin.imports, !dirs.is_empty(), origin.blame)?;
         if self.above.iter().any(|above| above.name == plugin.id.name) {
             let circle = self.above.iter().chain([&plugin.id]).map(|id| id.name.clone());
@@ -379,6 +385,7 @@ impl<'a> Loader<'a> {
             code,
             sub_agents,
             dirs,
+            memory,
             ceiling,
             notes,
         })
