@@ -17,7 +17,7 @@ interface task {
     put(tuple<string, string>),
     remove(string),
     %list(string),
-    /// Adds one to the number in a document.
+    /// Adds one to the number in a document, or fails.
     count(string),
     /// Writes so many documents of so many bytes whose names begin with the text, until one is refused.
     fill(tuple<string, u64, u64>),
@@ -53,7 +53,7 @@ async fn take(step: Step) -> Result<Result<String, memory::Error>, Failure> {
         Step::Put((name, json)) => host::put(&name, &json).map(|()| done()),
         Step::Remove(name) => memory::remove(&name).map(|()| done()),
         Step::List(prefix) => memory::list(&prefix).map(|names| names.join(" ")),
-        Step::Count(name) => count(&name),
+        Step::Count(name) => Ok(count(&name)?),
         Step::Fill((prefix, documents, bytes)) => Ok(fill(&prefix, documents, bytes)),
         Step::Ask((name, prompt)) => {
             let reply = Prompt::new(prompt).max_tokens(100).text().await?;

@@ -12,6 +12,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use super::env::Env;
+use agenthost_core::document::GUEST_PATH;
 use agenthost_core::error::{Classify, ErrorClass};
 use agenthost_core::limits::units::{parse_bytes, parse_count};
 
@@ -181,6 +182,11 @@ impl DirGrant {
             Some(twice) => Err(format!("two directories are called {}", twice.guest)),
             None => Ok(()),
         }
+    }
+
+    /// Returns whether it is the memory of a plugin that has one.
+    pub fn is_memory(&self) -> bool {
+        self.guest == GUEST_PATH
     }
 
     /// Describes what the guest may do there.

@@ -107,6 +107,11 @@ fn without_a_grant_every_function_returns_an_error() {
     let input = json!([{"get": "a"}, {"put": ["a", "1"]}, {"remove": "a"}, {"list": ""}]);
     assert_eq!(told(&steps(&machine, &[], &input, &[])), ["Error::NotGranted"; 4]);
     // Another path is not the memory.
+    let other = steps(&machine, &["memory::/data:rw"], &input, &[]);
+    assert!(
+        other.stderr.contains("reads no files: --dir gives it nothing"),
+        "{other}"
+    );
     assert_eq!(
         told(&steps(&machine, &["memory::/data:rw"], &input, &[])),
         ["Error::NotGranted"; 4]

@@ -75,7 +75,8 @@ impl TaskDocuments {
 
     async fn make(&self, number: u64, operation: DocumentOperation) -> DocumentResult {
         if let Err(error) = self.log.document_asked(number, &operation).await {
-            return DocumentError::Other("journal".to_owned(), error).into();
+            // A task that fails with this class runs again when its run is resumed.
+            return DocumentError::Other("host".to_owned(), error).into();
         }
         failpoint!(await "document.asked");
         let result = self.access(operation).await;

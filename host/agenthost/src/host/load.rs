@@ -16,7 +16,6 @@ use super::ceiling::Ceiling;
 use super::{Host, LoadOptions, LoadedPlugin, Plugin, PluginSource, SubAgent};
 use crate::error::LoadError;
 use agenthost_config::{DirGrant, trust};
-use agenthost_core::document::GUEST_PATH;
 use agenthost_core::error::{Error, Result};
 use agenthost_core::limits::Limits;
 #[cfg(feature = "build")]
@@ -345,9 +344,7 @@ impl<'a> Loader<'a> {
         let (ceiling, notes) = self.ceiling(&plugin, bytes, origin)?;
         let mut dirs = self.dirs(&plugin, origin)?;
         // Nothing reaches the documents of a plugin with a memory but the functions that are recorded.
-        let memory = dirs
-            .iter()
-            .position(|dir| plugin.has_memory() && dir.guest == GUEST_PATH);
+        let memory = dirs.iter().position(|dir| plugin.has_memory() && dir.is_memory());
         let memory = memory.map(|place| dirs.remove(place));
         agenthost_plugin::refuse(&plugin.id.name, &plugin.imports, !dirs.is_empty(), origin.blame)?;
         if self.above.iter().any(|above| above.name == plugin.id.name) {

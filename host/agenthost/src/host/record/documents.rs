@@ -33,19 +33,21 @@ impl TaskLog {
         let number = past.document_count;
         past.document_count += 1;
         let known = past.documents.pop_front();
+        let is_cut_next = matches!(past.turns.front(), Some(Turn::Cut(_)));
         if recorder.is_rehearsal() {
             drop(past);
-            let result = rehearsed(known, operation);
             self.note(recorder, self.asked_document(recorder, number, operation));
+            if is_cut_next && known.as_ref().is_some_and(|known| known.result.is_none()) {
+                return PastDocument::Unanswered;
+            }
+            let result = rehearsed(known, operation);
             self.document_answered(number, &result);
             return PastDocument::Told(result);
         }
         match known {
             Some(known) if known.digest == digest => match known.result {
+                None if recorder.is_replay() && is_cut_next => PastDocument::Unanswered,
                 Some(DocumentResult::NotKept { .. }) | None if recorder.is_replay() => {
-                    if let Some(Turn::Cut(_)) = past.turns.front() {
-                        return PastDocument::Unanswered;
-                    }
                     drop(past);
                     self.document_differs(recorder, number, "the journal does not have its result")
                 }
@@ -67,9 +69,13 @@ impl TaskLog {
         }
     }
 
-    /// Records that an operation is about to be done. A write must not be done if this fails.
+    /// Records that an operation is about to be done. It must not be done if this fails.
     pub(crate) async fn document_asked(&self, number: u64, operation: &DocumentOperation) -> Result<(), String> {
         let Some(recorder) = self.written() else { return Ok(()) };
+        // A later record would follow a gap.
+        if let Some(fault) = recorder.fault() {
+            return Err(fault.to_owned());
+        }
         let entry = self.asked_document(recorder, number, operation);
         match operation.action.writes() {
             true => recorder.append(entry).await.map_err(|error| error.to_string()),
