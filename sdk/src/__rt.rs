@@ -8,7 +8,9 @@ pub use futures_util::future;
 pub use wit_bindgen;
 
 #[cfg(not(target_family = "wasm"))]
-pub use native::{complete, key, remaining, report, spend_from, start, start_now, unscriptable};
+pub use native::{
+    complete, get, key, list, put, remaining, remove, report, spend_from, start, start_now, unscriptable,
+};
 
 /// Passes the shares in effect to the host, before the start of a sub-task.
 pub fn before_sub_task() {
@@ -22,6 +24,7 @@ mod native {
 
     use crate::bindings::agenthost::plugin::shares::Share;
     use crate::llm::{Allowance, Error, Reply, Request};
+    use crate::memory;
     use crate::testing::World;
 
     /// Asks the scripted model.
@@ -41,6 +44,42 @@ mod native {
     /// Notes the shares from which the sub-agents spend that are started from now on.
     pub fn spend_from(shares: &[Share]) {
         World::current("agenthost:plugin/shares#spend-from").spend_from(shares);
+    }
+
+    /// Returns a document of the test's host.
+    ///
+    /// # Errors
+    ///
+    /// As those of the memory.
+    pub fn get(name: &str) -> Result<Option<String>, memory::Error> {
+        World::current("agenthost:plugin/memory#get").document(name)
+    }
+
+    /// Writes a document of the test's host.
+    ///
+    /// # Errors
+    ///
+    /// As those of the memory.
+    pub fn put(name: &str, json: &str) -> Result<(), memory::Error> {
+        World::current("agenthost:plugin/memory#put").set_document(name, Some(json))
+    }
+
+    /// Removes a document of the test's host.
+    ///
+    /// # Errors
+    ///
+    /// As those of the memory.
+    pub fn remove(name: &str) -> Result<(), memory::Error> {
+        World::current("agenthost:plugin/memory#remove").set_document(name, None)
+    }
+
+    /// Returns the names of the documents of the test's host.
+    ///
+    /// # Errors
+    ///
+    /// As those of the memory.
+    pub fn list(prefix: &str) -> Result<Vec<String>, memory::Error> {
+        World::current("agenthost:plugin/memory#list").document_names(prefix)
     }
 
     /// Notes the task's progress.

@@ -49,6 +49,7 @@ mod reply;
 mod sub_agent;
 mod world;
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -206,6 +207,34 @@ impl Host {
     pub fn remaining(self, allowances: impl IntoIterator<Item = Allowance>) -> Host {
         self.world.add_allowances(allowances);
         self
+    }
+
+    /// Grants the plugin a [memory](crate::memory) with these documents, each a name and a JSON text. Without it, every
+    /// function of the memory returns [`NotGranted`](crate::memory::Error::NotGranted).
+    ///
+    /// ```
+    /// use agenthost_sdk::memory;
+    /// use agenthost_sdk::testing::Host;
+    ///
+    /// let host = Host::new().memory([("count", "1")]);
+    /// host.run(async {
+    ///     let count: u32 = memory::get("count")?.unwrap_or(0);
+    ///     memory::put("count", &(count + 1))
+    /// })?;
+    /// assert_eq!(host.documents()["count"], "2");
+    /// # Ok::<(), memory::Error>(())
+    /// ```
+    #[must_use]
+    pub fn memory<N: Into<String>, J: Into<String>>(self, documents: impl IntoIterator<Item = (N, J)>) -> Host {
+        let documents = documents.into_iter().map(|(name, json)| (name.into(), json.into()));
+        self.world.add_documents(documents);
+        self
+    }
+
+    /// Returns the documents in the plugin's memory, as JSON texts by their names.
+    #[must_use]
+    pub fn documents(&self) -> BTreeMap<String, String> {
+        self.world.documents()
     }
 
     /// Runs the task until it ends, and returns its output. A second call continues with the rest of the script, at the

@@ -22,6 +22,7 @@ mod all {
     mod dirs;
     mod docs;
     mod doctor;
+    mod documents;
     mod events;
     mod examples;
     mod extra_headers;

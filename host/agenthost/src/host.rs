@@ -12,6 +12,7 @@ mod call_context;
 mod calls;
 mod ceiling;
 mod checks;
+mod documents;
 mod estimate;
 mod events;
 mod fault;

@@ -11,9 +11,10 @@ pub use agenthost_journal::cassette;
 #[cfg(feature = "journal")]
 pub use agenthost_journal::sqlite;
 pub use agenthost_journal::{
-    AskRecord, AskResult, Asked, CallSpan, CassetteError, Cut, FORMAT, FormatVersion, Journal as JournalStore,
-    JournalEntry, JournalError, Keep, Pruned, RecordedUse, Remaining, RequestEnd, RequestHash, RequestRecord, RunEnd,
-    RunKind, RunRecord, RunStatus, RunSummary, StopRecord, TaskCounts, TaskEnd, TaskRecord, Turn,
+    AskRecord, AskResult, Asked, CallSpan, CassetteError, Cut, DocumentAccess, DocumentAction, DocumentError,
+    DocumentRecord, DocumentResult, FORMAT, FormatVersion, Journal as JournalStore, JournalEntry, JournalError, Keep,
+    Pruned, RecordedUse, Remaining, RequestEnd, RequestHash, RequestRecord, RunEnd, RunKind, RunRecord, RunStatus,
+    RunSummary, StopRecord, TaskCounts, TaskEnd, TaskRecord, Turn,
 };
 
 /// A journal that a host keeps, and the texts that the host writes to it. Clones are cheap and refer to the same

@@ -9,8 +9,8 @@ use serde_json::Value;
 use super::output::Printer;
 use super::run::Show;
 use super::spawn::Text;
-use super::which::{PluginArgs, dirs, fetch, find, is_inside, options, sub_agents};
-use agenthost::config::{Config, DirGrant, Env, trust};
+use super::which::{PluginArgs, fetch, find, is_inside, options, parse_dir, sub_agents};
+use agenthost::config::{Config, Env, trust};
 use agenthost::error::{Error, Result};
 use agenthost::journal::RunRecord;
 use agenthost::limits::LimitsPatch;
@@ -120,7 +120,7 @@ impl RecordedRunCommand {
             beyond.push(format!("the directory {}", self.cwd.display()));
         }
         for text in &self.dirs {
-            let dir = DirGrant::parse(&env.at(&self.cwd), text).map_err(|error| Error::from(error).context("--dir"))?;
+            let dir = parse_dir(text, &env.at(&self.cwd))?;
             // A writable directory could change what the project runs, just as a grant of its file could.
             if dir.write || !is_inside(&dir.host, config, env) {
                 beyond.push(format!("--dir {text}"));
@@ -153,7 +153,14 @@ impl RecordedRunCommand {
 
     /// Loads the plugin as it was loaded for the recorded run.
     pub(super) async fn load(&self, host: &Host, env: &Env, printer: &Printer) -> Result<Plugin> {
-        let options = options(self.with.clone(), dirs(&self.dirs, &env.at(&self.cwd))?);
+        // A replay may not need a directory that is gone; where one is needed, opening it fails.
+        let there = env.at(&self.cwd);
+        let dirs = self
+            .dirs
+            .iter()
+            .map(|dir| parse_dir(dir, &there))
+            .collect::<Result<_>>()?;
+        let options = options(self.with.clone(), dirs);
         fetch(host, &self.plugin, &options, printer).await?;
         find(host, &self.plugin.to_string(), &self.plugin, options, printer).await
     }

@@ -44,7 +44,7 @@ pub(super) struct Args {
     #[arg(long, short, value_name = "JSON|@FILE|-")]
     input: Option<String>,
     /// Record the model calls and the outcome in this file, such as cassettes/first.json, for `agenthost test`
-    #[arg(long, value_name = "FILE", conflicts_with = "dir")]
+    #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
     /// Print one JSON document with the outcome, the amounts spent, and every task
     #[arg(long)]
@@ -188,6 +188,13 @@ pub(super) async fn start(
         None => recording_host(config, global, env, memory)?,
     };
     let plugin = args.which.load(&host, env, printer).await?;
+    if cassette.is_some() && plugin.info().reads_files() && !args.which.given_dirs().is_empty() {
+        let name = &plugin.id().name;
+        return Err(Error::usage(format!(
+            "--record: {name} uses files of a directory, which a cassette does not have"
+        ))
+        .with_hint("Run it without --record; `agenthost replay` needs the files, too."));
+    }
     let Some(input) = input else {
         return Err(Error::input("no input: --input was not given and nothing was piped in")
             .with_hint(format!("Give one of this form: --input '{}'", plugin.sample_input())));

@@ -44,7 +44,9 @@ impl PluginArgs {
 
     /// Loads the plugin, and prints a note if `--dir` has no effect.
     pub(super) async fn load(&self, host: &Host, env: &Env, printer: &Printer) -> Result<Plugin> {
-        let options = options(sub_agents(&self.with, env)?, dirs(&self.dir, env)?);
+        let dirs = dirs(&self.dir, env)?;
+        let (has_dirs, has_memory) = (!dirs.is_empty(), dirs.iter().any(DirGrant::is_memory));
+        let options = options(sub_agents(&self.with, env)?, dirs);
         let place = PluginSource::parse(&self.plugin, env.cwd())?;
         if !self.offline {
             fetch(host, &place, &options, printer).await?;
@@ -55,7 +57,9 @@ impl PluginArgs {
             }
         }
         let plugin = find(host, &self.plugin, &place, options, printer).await?;
-        if !self.dir.is_empty() && !plugin.info().reads_files() {
+        let info = plugin.info();
+        let uses_some = info.reads_files() || (info.has_memory() && has_memory);
+        if has_dirs && !uses_some {
             printer.note(&format!("{} reads no files: --dir gives it nothing", plugin.id().name));
         }
         Ok(plugin)
@@ -109,9 +113,14 @@ pub(super) fn sub_agents(given: &[String], env: &Env) -> Result<BTreeMap<String,
 }
 
 /// Parses `--dir HOST::GUEST[:rw]`.
-pub(super) fn dirs(given: &[String], env: &Env) -> Result<Vec<DirGrant>> {
+pub(super) fn parse_dir(text: &str, env: &Env) -> Result<DirGrant> {
+    DirGrant::parse(env, text).map_err(|error| Error::from(error).context("--dir"))
+}
+
+/// Parses the arguments of `--dir`, and checks that the directories exist.
+fn dirs(given: &[String], env: &Env) -> Result<Vec<DirGrant>> {
     let parse = |text: &String| {
-        let dir = DirGrant::parse(env, text).map_err(|error| Error::from(error).context("--dir"))?;
+        let dir = parse_dir(text, env)?;
         match dir.host.is_dir() {
             true => Ok(dir),
             false => Err(

@@ -1,5 +1,5 @@
 //! The directories that an operator grants to a plugin, in the form `HOST::GUEST`, or `HOST::GUEST:rw` to allow
-//! writing, optionally with a quota: `HOST::GUEST:rw,quota=1GiB,files=5000`.
+//! writing, optionally with a quota: `HOST::GUEST:rw,quota=1GiB,files=5000`, or `HOST::GUEST:rw:1GiB` for short.
 //!
 //! This module only names a place; the sandbox opens it and keeps a guest inside. The host path is resolved when it is
 //! read: relative to the file or the working directory, with every link followed as far as the path exists. So the
@@ -12,6 +12,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use super::env::Env;
+use agenthost_core::document::GUEST_PATH;
 use agenthost_core::error::{Classify, ErrorClass};
 use agenthost_core::limits::units::{parse_bytes, parse_count};
 
@@ -63,18 +64,43 @@ impl Classify for DirGrantError {
     }
 
     fn hint(&self) -> Option<String> {
-        Some("For example reports::/data, or reports::/data:rw to let the plugin write there.".to_owned())
+        Some(
+            "For example reports::/data, reports::/data:rw to let the plugin write there, or reports::/data:rw:64MiB \
+             with a quota."
+                .to_owned(),
+        )
     }
 }
 
 impl DirQuota {
+    /// Reads what follows `rw`: `quota=1GiB` and `files=5000` after commas, or first the bytes alone after a colon. Returns
+    /// `None` if the text begins with neither.
+    fn read(text: &str) -> Option<Result<Self, String>> {
+        match (text.strip_prefix(','), text.strip_prefix(':')) {
+            (Some(parts), _) => Some(Self::default().with(parts)),
+            (_, Some(short)) => {
+                let (bytes, parts) = short.split_once(',').map_or((short, None), |(b, p)| (b, Some(p)));
+                let quota = Self::default().with_bytes(bytes);
+                Some(quota.and_then(|quota| parts.map_or(Ok(quota), |parts| quota.with(parts))))
+            }
+            (None, None) => text.is_empty().then(|| Ok(Self::default())),
+        }
+    }
+
+    fn with_bytes(mut self, text: &str) -> Result<Self, String> {
+        self.bytes = match text {
+            "none" => None,
+            bytes => Some(parse_bytes(bytes)?),
+        };
+        Ok(self)
+    }
+
     /// Reads `quota=1GiB` and `files=5000`, separated by commas.
-    fn read(text: &str) -> Result<Self, String> {
-        let mut quota = Self::default();
+    fn with(self, text: &str) -> Result<Self, String> {
+        let mut quota = self;
         for part in text.split(',') {
             match part.split_once('=') {
-                Some(("quota", "none")) => quota.bytes = None,
-                Some(("quota", bytes)) => quota.bytes = Some(parse_bytes(bytes)?),
+                Some(("quota", bytes)) => quota = quota.with_bytes(bytes)?,
                 Some(("files", "none")) => quota.files = None,
                 Some(("files", files)) => quota.files = Some(parse_count(files)?),
                 _ => return Err(format!("`{part}` is not known; write quota=SIZE or files=N")),
@@ -112,14 +138,12 @@ impl DirGrant {
                 "`{text}` is not a directory; write HOST::GUEST, or HOST::GUEST:rw to let it write"
             ));
         };
-        let only = || format!("`{text}`: only :rw can follow the guest's path, or :rw,quota=SIZE,files=N");
+        let only = || format!("`{text}`: only :rw can follow the guest's path, :rw:SIZE, or :rw,quota=SIZE,files=N");
         let (guest, write, quota) = match guest.split_once(':') {
             None => (guest, false, DirQuota::default()),
-            Some((guest, "rw")) => (guest, true, DirQuota::default()),
             Some((guest, more)) => {
-                let more = more.strip_prefix("rw,").ok_or_else(only)?;
-                let quota = DirQuota::read(more).map_err(|why| format!("`{text}`: {why}"))?;
-                (guest, true, quota)
+                let quota = more.strip_prefix("rw").and_then(DirQuota::read).ok_or_else(only)?;
+                (guest, true, quota.map_err(|why| format!("`{text}`: {why}"))?)
             }
         };
         let normal = guest == "/"
@@ -158,6 +182,11 @@ impl DirGrant {
             Some(twice) => Err(format!("two directories are called {}", twice.guest)),
             None => Ok(()),
         }
+    }
+
+    /// Returns whether it is the memory of a plugin that has one.
+    pub fn is_memory(&self) -> bool {
+        self.guest == GUEST_PATH
     }
 
     /// Describes what the guest may do there.
@@ -259,6 +288,9 @@ mod tests {
             ("a::/a:rw,files=5k", usual.bytes, Some(5_000)),
             ("a::/a:rw,quota=none,files=none", None, None),
             ("a::/a:rw,files=0,quota=0", Some(0), Some(0)),
+            ("a::/a:rw:1GiB", Some(1 << 30), usual.files),
+            ("a::/a:rw:1GiB,files=5k", Some(1 << 30), Some(5_000)),
+            ("a::/a:rw:none,files=none", None, None),
         ] {
             let grant = read(&scratch, text).unwrap();
             assert_eq!((grant.write, grant.quota), (true, DirQuota { bytes, files }), "{text}");
@@ -279,7 +311,12 @@ mod tests {
             ("data:/data", "write HOST::GUEST"),
             ("::/data", "the path is empty"),
             ("data::/data:ro", "only :rw"),
-            ("data::/data:rw:rw", "only :rw"),
+            ("data::/data:rw:rw", "`rw` is not a size"),
+            ("data::/data:rw:", "`` is not a size"),
+            ("data::/data:rw:1GiB,", "`` is not known; write quota=SIZE or files=N"),
+            ("data::/data:rw:files=5", "`files=5` is not a size"),
+            ("data::/data:rw:1GiB:2GiB", "`1GiB:2GiB` is not a size"),
+            ("data::/data:rwx", "only :rw"),
             ("data::", "the guest's path is ``"),
             ("data::data", "the guest's path is `data`"),
             ("data::/data/", "the guest's path is `/data/`"),

@@ -8,6 +8,7 @@
 pub mod failpoint;
 
 pub mod date;
+pub mod document;
 pub mod error;
 pub mod limits;
 pub mod llm;

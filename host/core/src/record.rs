@@ -16,6 +16,7 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::document::DocumentRecord;
 use crate::limits::ledger::Used;
 use crate::limits::{LimitKind, LimitOwner, Shortage, Spent, Usd};
 use crate::llm::{Allowance, Ask, CallError, CallResult, Reply};
@@ -374,6 +375,8 @@ pub struct TaskRecord {
     pub turns: Vec<Turn>,
     /// The results of `remaining`, in order.
     pub remaining: Vec<Remaining>,
+    /// What the task did with its plugin's documents, in order.
+    pub documents: Vec<DocumentRecord>,
 }
 
 /// The end of a task.

@@ -24,6 +24,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::CassetteError;
+use agenthost_core::document::DocumentRecord;
 use agenthost_core::limits::{Limits, LimitsPatch};
 use agenthost_core::llm::{self, CallError, Part, Stop, Usage};
 use agenthost_core::plain_file::{self, Links};
@@ -103,6 +104,9 @@ pub struct Task {
     /// The results of `remaining`, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remaining: Vec<Remaining>,
+    /// What the task did with its plugin's documents, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub memory: Vec<DocumentRecord>,
     /// The task's asks, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub asks: Vec<Ask>,

@@ -29,6 +29,7 @@ use serde_json::Value;
 use agenthost_core::error::{Error, Result};
 
 pub use self::error::{CassetteError, DatabaseProblem, JournalError};
+pub use agenthost_core::document::{DocumentAccess, DocumentAction, DocumentError, DocumentRecord, DocumentResult};
 pub use agenthost_core::record::{
     AskRecord, AskResult, Asked, CallSpan, Cut, FormatVersion, RecordedUse, Remaining, RequestEnd, RequestHash,
     RequestRecord, RunEnd, RunKind, RunRecord, RunStatus, RunSummary, StopRecord, TaskCounts, TaskEnd, TaskRecord,
@@ -37,7 +38,7 @@ pub use agenthost_core::record::{
 
 /// The version of the format in which journals are written. What may change within a version is the rule of
 /// [`FormatVersion`].
-pub const FORMAT: FormatVersion = FormatVersion::new(2);
+pub const FORMAT: FormatVersion = FormatVersion::new(3);
 /// The versions of journals that can be opened. One with an older version than [`FORMAT`] is migrated when it is opened.
 pub const FORMATS: RangeInclusive<FormatVersion> = FormatVersion::new(1)..=FORMAT;
 
@@ -174,6 +175,16 @@ pub trait Journal: Send + Sync + fmt::Debug {
     /// Returns the requests of a run, in the order in which they were sent: at most `most`.
     fn calls(&self, run: &str, most: usize) -> Result<Vec<CallSpan>>;
 
+    /// Returns what the tasks of a run did with documents, task by task: at most `most`. Empty if the journal does not keep
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Journal::task`].
+    fn documents(&self, _run: &str, _most: usize) -> Result<Vec<DocumentAccess>> {
+        Ok(Vec::new())
+    }
+
     /// Removes runs that are neither kept nor live, and frees their space. Returns the number of runs and bytes.
     fn prune(&self, keep: &Keep) -> Result<Pruned>;
 }
@@ -233,8 +244,8 @@ pub enum JournalEntry {
         /// The end of the run.
         end: RunEnd,
     },
-    /// A task began. If it began before, its turns, its `remaining` results and its end are removed, and its asks are
-    /// kept.
+    /// A task began. If it began before, its turns, its `remaining` results and its end are removed, and its asks and what
+    /// it did with documents are kept.
     TaskStarted {
         /// The run.
         run: String,
@@ -330,6 +341,28 @@ pub enum JournalEntry {
         /// The result.
         remaining: Remaining,
     },
+    /// A task is about to do something with a document. Earlier records with this number and all later ones are removed.
+    DocumentAsked {
+        /// The run.
+        run: String,
+        /// The task.
+        task: String,
+        /// The number of the operation within its task.
+        number: u64,
+        /// The operation, without its result.
+        operation: DocumentRecord,
+    },
+    /// The result of an operation on a document is known.
+    DocumentAnswered {
+        /// The run.
+        run: String,
+        /// The task.
+        task: String,
+        /// The number of the operation within its task.
+        number: u64,
+        /// The result that the task will receive.
+        result: DocumentResult,
+    },
     /// A task ended.
     TaskEnded {
         /// The run.
@@ -369,6 +402,8 @@ impl JournalEntry {
             Self::RequestEnded { request, .. } => request.as_ref().map_or(0, |request| json_bytes(&request.end)),
             Self::Answered { result, .. } => json_bytes(result),
             Self::Remained { remaining, .. } => json_bytes(remaining),
+            Self::DocumentAsked { operation, .. } => json_bytes(operation),
+            Self::DocumentAnswered { result, .. } => json_bytes(result),
             Self::TaskEnded { end, .. } => {
                 json_bytes(&end.report) + end.returned.as_ref().map_or(0, json_bytes) + json_bytes(&end.models)
             }

@@ -46,7 +46,7 @@ use tokio::sync::oneshot;
 
 use self::fault::Trouble;
 use self::writer::{Job, Writer};
-use super::{CallSpan, Journal, JournalEntry, Keep, Pruned, RunRecord, TaskRecord};
+use super::{CallSpan, DocumentAccess, Journal, JournalEntry, Keep, Pruned, RunRecord, TaskRecord};
 use crate::error::JournalError;
 use agenthost_core::error::{Error, Result};
 
@@ -215,6 +215,10 @@ impl Journal for Sqlite {
 
     fn calls(&self, run: &str, most: usize) -> Result<Vec<CallSpan>> {
         self.read(|connection| read::calls(connection, run, most))
+    }
+
+    fn documents(&self, run: &str, most: usize) -> Result<Vec<DocumentAccess>> {
+        self.read(|connection| read::documents(connection, run, most))
     }
 
     fn prune(&self, keep: &Keep) -> Result<Pruned> {

@@ -63,6 +63,7 @@ impl Import {
             "agenthost:plugin/types"
             | "agenthost:plugin/llm"
             | "agenthost:plugin/shares"
+            | "agenthost:plugin/memory"
             | "agenthost:plugin/progress"
                 if is_release(version, "0.1.") =>
             {
@@ -80,6 +81,11 @@ impl Import {
     /// Returns whether the import is the model call.
     pub fn is_llm(&self) -> bool {
         matches!(self, Self::Contract(name) if name.starts_with("agenthost:plugin/llm@"))
+    }
+
+    /// Returns whether the import has the functions for documents that a plugin keeps between runs.
+    pub fn is_memory(&self) -> bool {
+        matches!(self, Self::Contract(name) if name.starts_with("agenthost:plugin/memory@"))
     }
 
     /// The name of the import in the component.
@@ -112,6 +118,9 @@ impl Import {
             Self::Contract(_) if self.is_llm() => "may call models, within its limits".into(),
             Self::Contract(name) if name.contains("/progress@") => "may report its progress".into(),
             Self::Contract(name) if name.contains("/shares@") => "may divide what is left among its sub-agents".into(),
+            Self::Contract(_) if self.is_memory() => {
+                "may keep documents between runs, in a directory that it is granted as /memory".into()
+            }
             Self::Contract(_) => "shared types".into(),
             Self::Inert(name) => inert_meaning(name).into(),
             Self::Files(_) => "uses files in directories that it is granted; refused without one".into(),
@@ -185,7 +194,7 @@ fn cause(name: &str) -> (&'static str, &'static str) {
         ),
         _ => (
             "an interface that no part of this host provides",
-            "A plugin may import agenthost:plugin/{llm,progress,shares,types} and the tasks of its declared sub-agents.",
+            "A plugin may import agenthost:plugin/{llm,memory,progress,shares,types} and the tasks of its declared sub-agents.",
         ),
     }
 }

@@ -350,6 +350,11 @@ impl Plugin {
         self.imports.iter().any(|import| matches!(import, Import::Files(_)))
     }
 
+    /// Returns whether the plugin imports the functions for documents that it keeps between runs.
+    pub fn has_memory(&self) -> bool {
+        self.imports.iter().any(Import::is_memory)
+    }
+
     /// Describes the plugin's powers, in one sentence for people: `calls models; starts demo:competitor; nothing else`.
     pub fn powers(&self) -> String {
         let mut powers = Vec::new();
@@ -358,6 +363,9 @@ impl Plugin {
         }
         if self.reads_files() {
             powers.push("uses files in directories that it is granted".to_owned());
+        }
+        if self.has_memory() {
+            powers.push("keeps documents in a directory that it is granted".to_owned());
         }
         for sub_agent in &self.sub_agents {
             powers.push(format!("starts {}", sub_agent.plugin.name));

@@ -9,6 +9,10 @@ wasmtime::component::bindgen!({
         "agenthost:plugin/llm.complete": async | store | trappable,
         "agenthost:plugin/llm.remaining": store | trappable,
         "agenthost:plugin/shares.spend-from": trappable,
+        "agenthost:plugin/memory.get": async | trappable,
+        "agenthost:plugin/memory.put": async | trappable,
+        "agenthost:plugin/memory.remove": async | trappable,
+        "agenthost:plugin/memory.list": async | trappable,
         "agenthost:plugin/progress.report": trappable,
     },
 });

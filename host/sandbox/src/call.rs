@@ -13,6 +13,7 @@ use super::files::OpenDir;
 use super::memory::{KeptMemory, RunMemory};
 use super::turns::TurnOrder;
 use super::wasi::Log;
+use agenthost_core::document::{DocumentOperation, DocumentResult};
 use agenthost_core::limits::{LimitKind, Share};
 use agenthost_core::llm::{Allowance, Ask, CallResult};
 
@@ -26,6 +27,9 @@ pub trait Capabilities: Send + Sync + 'static {
 
     /// Sets the shares, one within the other, from which the sub-tasks spend that start from now on.
     fn spend_from(&self, shares: Vec<Share>);
+
+    /// Does something with a document of the plugin's memory. The guest waits for the result in its call.
+    fn document(&self, operation: DocumentOperation) -> BoxFuture<'static, DocumentResult>;
 
     /// Starts the sub-agent behind an import. The future runs independently and returns the value of the sub-task's
     /// `run`, or the reason why no value can be returned. Dropping the future cancels the sub-task.

@@ -24,6 +24,8 @@ pub(super) mod price {
     pub(crate) const POLLABLE: u64 = 1_000;
     /// A choice of shares: a lock and a list.
     pub(crate) const SHARES: u64 = 1_000;
+    /// An operation on a document: a few calls of the system and two journal entries.
+    pub(crate) const DOCUMENT: u64 = 250_000;
     /// A progress report: an event for each watcher.
     pub(crate) const PROGRESS: u64 = 10_000;
     /// A call of `remaining`: reads the accounts and writes a journal entry.

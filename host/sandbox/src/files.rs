@@ -19,6 +19,7 @@ mod listing;
 mod quota;
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
 use std::path::{Component, Path};
 use std::sync::Arc;
@@ -34,9 +35,9 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 
 use self::listing::Listing;
+use self::quota::Counted;
 pub use self::quota::Quota;
-pub(super) use self::quota::Refusals;
-use self::quota::{Account, Counted};
+pub(super) use self::quota::{Account, Refusals};
 use super::charges::{Charges, price};
 use super::memory::RunMemory;
 
@@ -84,6 +85,23 @@ impl OpenDir {
     }
 }
 
+impl OpenDir {
+    /// Returns the opened directory.
+    pub(super) fn handle(&self) -> &Arc<File> {
+        &self.dir.dir
+    }
+
+    /// Returns the quota for writing; `None` if the directory is read-only.
+    pub(super) fn quota(&self) -> Option<&Arc<Quota>> {
+        self.quota.as_ref()
+    }
+
+    /// Describes a full directory for people.
+    pub(super) fn full(&self, quota: &Quota) -> String {
+        format!("{} is full: a run may put {} there", self.guest, quota.describe())
+    }
+}
+
 /// Adds the file system, which contains the task's granted directories and nothing else.
 pub(super) fn add_to_linker<T: Send + 'static>(
     linker: &mut Linker<T>,
@@ -96,14 +114,7 @@ pub(super) fn add_to_linker<T: Send + 'static>(
 /// Returns one line for people about each full directory.
 pub(super) fn notes(refusals: &Refusals, dirs: &[OpenDir]) -> Vec<String> {
     let full = dirs.iter().enumerate().filter(|(place, _)| refusals.contains(*place));
-    let note = |(_, dir): (usize, &OpenDir)| {
-        let quota = dir.quota.as_ref()?;
-        Some(format!(
-            "{} is full: a run may put {} there",
-            dir.guest,
-            quota.describe()
-        ))
-    };
+    let note = |(_, dir): (usize, &OpenDir)| Some(dir.full(dir.quota.as_ref()?));
     full.filter_map(note).collect()
 }
 

@@ -16,7 +16,7 @@ use wasmtime::{AsContextMut, StoreContextMut};
 
 use super::call::Capabilities;
 use super::store::StoreData;
-use super::turns::FuelSource;
+use super::turns::{FuelSource, InCall};
 use agenthost_core::failpoint;
 
 /// The value of a lease if none is pending.
@@ -35,6 +35,7 @@ struct FuelGauge {
     polled: AtomicBool,
     /// The number of times that the guest yielded with more to compute.
     yields: Arc<AtomicU64>,
+    in_call: InCall,
 }
 
 impl FuelTank {
@@ -44,7 +45,13 @@ impl FuelTank {
             left: AtomicU64::new(0),
             polled: AtomicBool::new(false),
             yields: Arc::default(),
+            in_call: InCall::default(),
         }))
+    }
+
+    /// Returns the mark of a guest that waits in a call.
+    pub(super) fn in_call(&self) -> InCall {
+        self.0.in_call.clone()
     }
 
     /// Returns the number of times that the guest yielded with more to compute.
@@ -94,6 +101,10 @@ impl FuelSource for FuelMeter {
 
     fn yielded(&self) {
         self.tank.0.yields.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn is_in_call(&self) -> bool {
+        self.tank.0.in_call.is_set()
     }
 
     fn can_wait_in_calls(&self) -> bool {

@@ -17,6 +17,7 @@ mod call;
 mod charges;
 mod code;
 mod compile;
+mod documents;
 mod engine;
 mod error;
 mod files;
@@ -62,6 +63,7 @@ pub use self::call::{Capabilities, End, Ended, GuestCall, Input, Returned};
 pub use self::code::Code;
 pub use self::compile::{Abandon, Stop, stop};
 pub use self::compile::{Compilation, Compile, CompileLimits, Compiler, compile_and_exit};
+pub use self::documents::Documents;
 pub use self::error::{InvalidInput, SandboxError};
 pub use self::files::{OpenDir, Quota};
 pub use self::machine::Machine;
@@ -291,7 +293,7 @@ impl Sandbox {
         let effects = turns.effects();
         let tank = FuelTank::new();
         let charges = Charges::new(code.unseen, tank.yields());
-        let mut store = match store::new(&self.engine, &call, charges, asker, &log) {
+        let mut store = match store::new(&self.engine, &call, charges, tank.in_call(), asker, &log) {
             Ok(store) => store,
             Err(error) => return never_ran(End::Host(format!("cannot make a store: {error}"))),
         };

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use wasmtime::component::{Access, Accessor, HasData, Linker};
 use wasmtime::{AsContext, Engine};
 
-use super::bindings::agenthost::plugin::{llm as wit, progress, shares, types};
+use super::bindings::agenthost::plugin::{llm as wit, memory, progress, shares, types};
 use super::call::Input;
 use super::charges::{cost_of, price};
 use super::hostcalls::charge;
 use super::store::StoreData;
+use agenthost_core::document::{DocumentAction, DocumentError, DocumentOperation, DocumentResult};
 use agenthost_core::failpoint;
 use agenthost_core::limits::{LimitKind, Share};
 use agenthost_core::llm::{Ask, CallError, Message, Part, Reply, Role, Stop};
@@ -29,6 +30,7 @@ pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<StoreData>> {
     types::add_to_linker::<StoreData, Contract>(&mut linker, |state| state)?;
     wit::add_to_linker::<StoreData, Contract>(&mut linker, |state| state)?;
     shares::add_to_linker::<StoreData, Contract>(&mut linker, |state| state)?;
+    memory::add_to_linker::<StoreData, Contract>(&mut linker, |state| state)?;
     progress::add_to_linker::<StoreData, Contract>(&mut linker, |state| state)?;
     Ok(linker)
 }
@@ -134,6 +136,74 @@ impl shares::Host for StoreData {
         };
         self.capabilities.spend_from(shares.into_iter().map(share).collect());
         Ok(())
+    }
+}
+
+impl memory::Host for StoreData {
+    async fn get(&mut self, name: String) -> wasmtime::Result<Result<Option<String>, memory::Error>> {
+        let result = self.document(DocumentAction::Get, name, None).await;
+        Ok(match result {
+            DocumentResult::Document { json } => Ok(json),
+            other => Err(not_done(other)),
+        })
+    }
+
+    async fn put(&mut self, name: String, document: String) -> wasmtime::Result<Result<(), memory::Error>> {
+        let result = self.document(DocumentAction::Put, name, Some(document)).await;
+        Ok(done(result))
+    }
+
+    async fn remove(&mut self, name: String) -> wasmtime::Result<Result<(), memory::Error>> {
+        let result = self.document(DocumentAction::Remove, name, None).await;
+        Ok(done(result))
+    }
+
+    async fn list(&mut self, prefix: String) -> wasmtime::Result<Result<Vec<String>, memory::Error>> {
+        let result = self.document(DocumentAction::List, prefix, None).await;
+        Ok(match result {
+            DocumentResult::Names { names, entries } => {
+                self.charges.add(entries.saturating_mul(price::DIRECTORY_ENTRY));
+                Ok(names)
+            }
+            other => Err(not_done(other)),
+        })
+    }
+}
+
+impl StoreData {
+    /// Does something with a document of the plugin's memory, while the guest waits in its call.
+    async fn document(&mut self, action: DocumentAction, name: String, json: Option<String>) -> DocumentResult {
+        let operation = DocumentOperation { action, name, json };
+        self.charges
+            .add(cost_of(price::DOCUMENT, price::CALL_BYTE, operation.bytes()));
+        let effect = self.capabilities.document(operation);
+        let result = self.in_call.wait(effect).await;
+        self.charges.add(cost_of(0, price::CALL_BYTE, result.bytes()));
+        result
+    }
+}
+
+fn done(result: DocumentResult) -> Result<(), memory::Error> {
+    match result {
+        DocumentResult::Done => Ok(()),
+        other => Err(not_done(other)),
+    }
+}
+
+/// Converts the result of an operation that was not done.
+fn not_done(result: DocumentResult) -> memory::Error {
+    match result {
+        DocumentResult::Error { error } => match error {
+            DocumentError::NotGranted => memory::Error::NotGranted,
+            DocumentError::ReadOnly => memory::Error::ReadOnly,
+            DocumentError::InvalidName(text) => memory::Error::InvalidName(text),
+            DocumentError::InvalidJson(text) => memory::Error::InvalidJson(text),
+            DocumentError::TooLarge(text) => memory::Error::TooLarge(text),
+            DocumentError::QuotaFull(text) => memory::Error::QuotaFull(text),
+            DocumentError::Io(text) => memory::Error::Io(text),
+            DocumentError::Other(class, text) => memory::Error::Other((class, text)),
+        },
+        _ => memory::Error::Other(("host".to_owned(), "not the result of this operation".to_owned())),
     }
 }
 

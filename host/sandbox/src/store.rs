@@ -14,7 +14,7 @@ use super::charges::{Charges, SLICE};
 use super::files::{FilesState, FilesView, OpenDir};
 use super::io::{MAX_HANDLES, MeteredTable};
 use super::memory::{Refused, RunMemory};
-use super::turns::Asker;
+use super::turns::{Asker, InCall};
 use super::wasi::{self, FrozenClock, InertView, Log, SeededRandom};
 
 /// The maximum number of bytes that one call between guest and host may carry: a prompt, a reply, an output. Four times
@@ -50,6 +50,7 @@ pub(super) struct StoreData {
     pub(super) capabilities: Arc<dyn Capabilities>,
     pub(super) held: Held,
     pub(super) charges: Charges,
+    pub(super) in_call: InCall,
     /// Bytes that the task's open calls and sub-tasks hold in the host.
     pub(super) open_bytes: OpenBytes,
 }
@@ -60,6 +61,7 @@ pub(super) fn new(
     engine: &Engine,
     call: &GuestCall,
     charges: Charges,
+    in_call: InCall,
     asker: Asker,
     log: &Log,
 ) -> wasmtime::Result<Store<StoreData>> {
@@ -86,6 +88,7 @@ pub(super) fn new(
             run: Arc::clone(&call.run_memory),
         },
         charges,
+        in_call,
         open_bytes: OpenBytes::new(call.memory),
     };
     let mut store = Store::new(engine, state);

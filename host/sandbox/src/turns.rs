@@ -193,6 +193,32 @@ const WORKER_TIME: Duration = Duration::from_millis(1);
 /// The most slices for which it keeps the worker: few enough for the budget that tokio gives one poll.
 const MAX_YIELDS: u32 = 40;
 
+/// The mark of a guest that waits in a call of which a replay knows the result, so that a replay does not wait.
+#[derive(Clone, Default)]
+pub(super) struct InCall(Arc<AtomicBool>);
+
+impl InCall {
+    /// Resolves with the value of `effect`, and marks the guest until then.
+    pub(super) async fn wait<T>(&self, effect: impl Future<Output = T>) -> T {
+        let _marked = Marked(self);
+        self.0.store(true, Ordering::Release);
+        effect.await
+    }
+
+    /// Returns whether the guest waits.
+    pub(super) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+struct Marked<'a>(&'a InCall);
+
+impl Drop for Marked<'_> {
+    fn drop(&mut self) {
+        self.0.0.store(false, Ordering::Release);
+    }
+}
+
 /// The end of driving a guest.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum GuestEnd<T> {
@@ -235,6 +261,7 @@ impl Turns {
         });
         let awake = Arc::new(Awake::default());
         let mut polls = 0;
+        let mut in_call = false;
         let cut_off = |cut: GuestEnd<T>, polls: u64| {
             order.cut(matches!(cut, GuestEnd::TimeUp), polls);
             cut
@@ -277,10 +304,12 @@ impl Turns {
                     }
                     awake.woken.store(false, Ordering::Release);
                     let own = awake.over(cx.waker());
-                    polls += 1;
+                    // A replay does not wait in such a call, so the polls before and after the wait are one.
+                    polls += u64::from(!std::mem::take(&mut in_call));
                     if let Poll::Ready(end) = guest.as_mut().poll(&mut Context::from_waker(&own)) {
                         return Poll::Ready(Some(GuestEnd::Ended(end)));
                     }
+                    in_call = meter.is_in_call();
                     if let Some(cut) = due(polls) {
                         return Poll::Ready(Some(cut));
                     }
@@ -290,6 +319,9 @@ impl Turns {
                     // Timers fire late if every worker computes.
                     if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                         return Poll::Ready(Some(GuestEnd::TimeUp));
+                    }
+                    if in_call {
+                        return Poll::Pending;
                     }
                     if awake.woken.load(Ordering::Acquire) {
                         // The guest has more to compute; the wake-up has already reached the outer waker.
@@ -387,6 +419,11 @@ pub(super) trait FuelSource {
 
     /// Called when the guest has yielded and has more to compute.
     fn yielded(&self) {}
+
+    /// Returns whether the guest waits in a call that a replay does not wait in.
+    fn is_in_call(&self) -> bool {
+        false
+    }
 
     /// Returns whether the guest can wait in the middle of a call. If so, it is polled once more, to ask
     /// [`waits_in_call`](Self::waits_in_call).

@@ -57,10 +57,30 @@ pub(crate) fn generate(resolve: &mut Resolve, world: WorldId, own: bool) -> Resu
     for (module, item) in flags {
         module_items(&mut file, &module)?.push(item);
     }
+    if own {
+        without_error_texts(&mut file.items);
+    }
     for import in imports {
         answer_natively(module_items(&mut file, &import.module)?, &import, own);
     }
     Ok(file)
+}
+
+/// Removes the texts of errors, which the generator adds to some and the SDK has for all.
+fn without_error_texts(items: &mut Vec<syn::Item>) {
+    items.retain_mut(|item| match item {
+        syn::Item::Mod(module) => {
+            if let Some((_, items)) = &mut module.content {
+                without_error_texts(items);
+            }
+            true
+        }
+        syn::Item::Impl(found) => {
+            let name = found.trait_.as_ref().and_then(|(_, path, _)| path.segments.last());
+            !name.is_some_and(|name| name.ident == "Display" || name.ident == "Error")
+        }
+        _ => true,
+    });
 }
 
 /// The interfaces of a world, each with whether the world exports it.

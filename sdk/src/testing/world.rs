@@ -17,6 +17,7 @@ use std::time::Duration;
 use super::{Reply, SubAgent};
 use crate::bindings::agenthost::plugin::shares::Share;
 use crate::llm::{self, Allowance, Request};
+use crate::memory;
 
 type Task<T> = Pin<Box<dyn Future<Output = T>>>;
 type Answer = Box<dyn FnMut(&Request) -> Reply>;
@@ -40,6 +41,8 @@ pub(crate) struct World {
     models: RefCell<BTreeMap<String, Model>>,
     sub_agents: RefCell<HashMap<TypeId, AnyTask>>,
     allowances: RefCell<VecDeque<Allowance>>,
+    /// The documents of the plugin's memory; `None` if none is granted.
+    documents: RefCell<Option<BTreeMap<String, String>>>,
     seen: RefCell<Seen>,
 }
 
@@ -128,6 +131,40 @@ impl World {
 
     pub(super) fn add_allowances(&self, allowances: impl IntoIterator<Item = Allowance>) {
         self.allowances.borrow_mut().extend(allowances);
+    }
+
+    pub(super) fn add_documents(&self, documents: impl IntoIterator<Item = (String, String)>) {
+        self.documents.borrow_mut().get_or_insert_default().extend(documents);
+    }
+
+    /// Returns all documents.
+    pub(super) fn documents(&self) -> BTreeMap<String, String> {
+        self.documents.borrow().clone().unwrap_or_default()
+    }
+
+    pub(crate) fn document(&self, name: &str) -> Result<Option<String>, memory::Error> {
+        let documents = self.documents.borrow();
+        let documents = documents.as_ref().ok_or(memory::Error::NotGranted)?;
+        check_name(name)?;
+        Ok(documents.get(name).cloned())
+    }
+
+    pub(crate) fn set_document(&self, name: &str, json: Option<&str>) -> Result<(), memory::Error> {
+        let mut documents = self.documents.borrow_mut();
+        let documents = documents.as_mut().ok_or(memory::Error::NotGranted)?;
+        check_name(name)?;
+        match json {
+            Some(json) => documents.insert(name.to_owned(), json.to_owned()),
+            None => documents.remove(name),
+        };
+        Ok(())
+    }
+
+    pub(crate) fn document_names(&self, prefix: &str) -> Result<Vec<String>, memory::Error> {
+        let documents = self.documents.borrow();
+        let documents = documents.as_ref().ok_or(memory::Error::NotGranted)?;
+        let names = documents.keys().filter(|name| name.starts_with(prefix));
+        Ok(names.cloned().collect())
     }
 
     /// Polls `task` and gives it turns until it ends.
@@ -353,6 +390,19 @@ impl World {
 impl fmt::Debug for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("World").field("now", &self.now).finish_non_exhaustive()
+    }
+}
+
+/// Refuses a name that the host refuses, but for its length.
+fn check_name(name: &str) -> Result<(), memory::Error> {
+    let is_allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.');
+    let is_part = |part: &str| {
+        let ends_well = !part.is_empty() && !part.ends_with('.') && !part.ends_with(".json");
+        ends_well && !part.starts_with('.') && part.bytes().all(is_allowed)
+    };
+    match name.split('/').all(is_part) {
+        true => Ok(()),
+        false => Err(memory::Error::InvalidName(format!("`{name}`"))),
     }
 }
 

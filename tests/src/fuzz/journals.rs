@@ -238,6 +238,7 @@ pub fn records(bytes: &[u8]) {
         }],
         turns: if flag(1) { vec![Turn::Answer(0)] } else { Vec::new() },
         remaining: some(&remaining).into_iter().collect(),
+        documents: Vec::new(),
     };
     *journal.records.lock().unwrap() = Some((run.clone(), task));
     let failed = if flag(2) {

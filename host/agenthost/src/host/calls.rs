@@ -1,4 +1,4 @@
-//! The capabilities of a task: model calls, sub-tasks, progress, and its remaining limits.
+//! The capabilities of a task: model calls, sub-tasks, documents, progress, and its remaining limits.
 //!
 //! Every request of a guest passes through this module. A model call is granted here, made by [`Call`] (one attempt or
 //! several, each reserved and settled), and judged by [`judge`]; a reply that violates its schema gets one attempt to
@@ -17,12 +17,14 @@ use tokio_util::sync::CancellationToken;
 use super::answer::{Judged, is_answer, judge, repair, request};
 use super::attempts::{Call, SpentBefore};
 use super::call_context::CallContext;
+use super::documents::TaskDocuments;
 use super::estimate::InputSize;
 use super::record::{PaidReply, PastCall, Recorded, SubTaskReplay};
 use super::shares::Shares;
 use super::{LoadedPlugin, SubAgent};
 use crate::telemetry;
 use agenthost_config::ModelRef;
+use agenthost_core::document::{DocumentOperation, DocumentResult};
 use agenthost_core::failpoint;
 use agenthost_core::limits::ledger::{Account, Exhausted, Used};
 use agenthost_core::limits::{LimitKind, Share};
@@ -46,6 +48,8 @@ pub(super) struct TaskContext {
     pub(super) deepest: u32,
     /// The accounts from which its sub-tasks spend.
     pub(super) shares: Shares,
+    /// The documents of its plugin.
+    pub(super) documents: Arc<TaskDocuments>,
     /// Sub-tasks started so far.
     pub(super) children: AtomicU32,
     pub(super) plugin: String,
@@ -110,6 +114,11 @@ impl Capabilities for TaskHandle {
 
     fn spend_from(&self, shares: Vec<Share>) {
         self.0.shares.spend_from(shares);
+    }
+
+    fn document(&self, operation: DocumentOperation) -> BoxFuture<'static, DocumentResult> {
+        failpoint!("call.document");
+        Arc::clone(&self.0.documents).apply(operation)
     }
 
     fn start(&self, ordinal: u64, import: &str, input: Input) -> BoxFuture<'static, Result<Returned, String>> {

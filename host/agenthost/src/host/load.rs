@@ -342,7 +342,10 @@ impl<'a> Loader<'a> {
     fn load_bytes(&mut self, bytes: &[u8], origin: Origin<'_>) -> Result<LoadedPlugin> {
         let plugin = PluginInfo::read(bytes)?;
         let (ceiling, notes) = self.ceiling(&plugin, bytes, origin)?;
-        let dirs = self.dirs(&plugin, origin)?;
+        let mut dirs = self.dirs(&plugin, origin)?;
+        // Nothing reaches the documents of a plugin with a memory but the functions that are recorded.
+        let memory = dirs.iter().position(|dir| plugin.has_memory() && dir.is_memory());
+        let memory = memory.map(|place| dirs.remove(place));
         agenthost_plugin::refuse(&plugin.id.name, &plugin.imports, !dirs.is_empty(), origin.blame)?;
         if self.above.iter().any(|above| above.name == plugin.id.name) {
             let circle = self.above.iter().chain([&plugin.id]).map(|id| id.name.clone());
@@ -379,6 +382,7 @@ impl<'a> Loader<'a> {
             code,
             sub_agents,
             dirs,
+            memory,
             ceiling,
             notes,
         })

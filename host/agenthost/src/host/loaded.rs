@@ -43,6 +43,8 @@ pub(super) struct LoadedPlugin {
     pub(super) sub_agents: BTreeMap<String, SubAgent>,
     /// The directories that its tasks can open.
     pub(super) dirs: Vec<DirGrant>,
+    /// The directory of its documents, if it has a memory and is granted one.
+    pub(super) memory: Option<DirGrant>,
     /// The upper bound of what its tasks get, whatever is granted.
     pub(super) ceiling: Ceiling,
     /// Human-readable notes about how the plugin was obtained, for example that a compile target was installed.

@@ -10,6 +10,7 @@
 //! A host without a journal has no recorder.
 
 mod difference;
+mod documents;
 mod log;
 mod past;
 mod told;
@@ -36,6 +37,7 @@ use agenthost_journal::{
     AskRecord, Asked, Journal, JournalEntry, RunEnd, RunRecord, RunStatus, RunSummary, TaskEnd, TaskRecord, blocking,
 };
 
+pub(super) use self::documents::PastDocument;
 pub(super) use self::log::{Recorded, SubTaskReplay, TaskLog};
 pub(super) use self::told::{PaidReply, PastCall, request_hash};
 

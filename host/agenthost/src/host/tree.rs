@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use super::call_context::{CallContext, Ending, Uncounted};
 use super::calls::{Started, SubTasks, TaskContext, TaskHandle};
+use super::documents::TaskDocuments;
 use super::events::EventLog;
 use super::fault::{LOST, caught};
 use super::record::{Recorder, Settled, TaskLog};
@@ -33,16 +34,24 @@ use agenthost_core::task::{Failure, FailureClass, Outcome, TaskId, TaskReport};
 use agenthost_gate::FairnessKey;
 use agenthost_journal::{RunKind, RunRecord};
 use agenthost_sandbox::{
-    End, GuestCall, Input, KeptMemory, MemoryBound, MemorySource, OpenDir, Quota, Returned, RunMemory, TurnOrder,
+    Documents, End, GuestCall, Input, KeptMemory, MemoryBound, MemorySource, OpenDir, Quota, Returned, RunMemory,
+    TurnOrder,
 };
 
 /// The quota of each directory that a run may write to. Plugins with the same grant share it.
 type Quotas = BTreeMap<(PathBuf, Option<u64>, Option<u64>), Arc<Quota>>;
 
-/// Opens the directories of `plugin` and of all plugins below it.
-fn open_dirs(plugin: &LoadedPlugin, opened: &mut BTreeMap<String, Arc<[OpenDir]>>, quotas: &mut Quotas) -> Result<()> {
-    let name = &plugin.info.id.name;
-    if plugin.info.reads_files() && !opened.contains_key(name) {
+/// The open directories of the plugins of a run, by their names.
+#[derive(Clone, Default)]
+struct OpenDirs {
+    files: BTreeMap<String, Arc<[OpenDir]>>,
+    memories: BTreeMap<String, Documents>,
+}
+
+impl OpenDirs {
+    /// Opens the directories of `plugin` and of all plugins below it. A replay opens no documents.
+    fn open(&mut self, plugin: &LoadedPlugin, replay: bool, quotas: &mut Quotas) -> Result<()> {
+        let name = &plugin.info.id.name;
         let mut open = |dir: &DirGrant| {
             let quota = dir.write.then(|| {
                 let DirQuota { bytes, files } = dir.quota;
@@ -56,13 +65,18 @@ fn open_dirs(plugin: &LoadedPlugin, opened: &mut BTreeMap<String, Arc<[OpenDir]>
                 source,
             })
         };
-        let dirs = plugin.dirs.iter().map(&mut open).collect::<Result<_, LoadError>>()?;
-        opened.insert(name.clone(), dirs);
+        if plugin.info.reads_files() && !self.files.contains_key(name) {
+            let dirs = plugin.dirs.iter().map(&mut open).collect::<Result<_, LoadError>>()?;
+            self.files.insert(name.clone(), dirs);
+        }
+        if let Some(memory) = plugin.memory.as_ref().filter(|_| !replay)
+            && !self.memories.contains_key(name)
+        {
+            self.memories.insert(name.clone(), Documents::new(open(memory)?));
+        }
+        let mut below = plugin.sub_agents.values();
+        below.try_for_each(|below| self.open(&below.plugin.loaded, replay, quotas))
     }
-    plugin
-        .sub_agents
-        .values()
-        .try_for_each(|below| open_dirs(&below.plugin.loaded, opened, quotas))
 }
 
 /// The state that the tasks of one run share.
@@ -78,8 +92,7 @@ pub(super) struct RunState {
     /// Cancels the whole run. In a replay, nothing else cancels a sub-task.
     stop: CancellationToken,
     events: Arc<EventLog>,
-    /// The open directories of each plugin that has some.
-    dirs: BTreeMap<String, Arc<[OpenDir]>>,
+    dirs: OpenDirs,
     /// `true` if the spending of settled items was booked when the batch was resumed.
     settled_is_booked: bool,
     /// Tracks every task that has not written its report yet.
@@ -114,9 +127,9 @@ impl RunState {
         stop: &CancellationToken,
         events: Arc<EventLog>,
     ) -> Result<Arc<Self>> {
-        let mut dirs = BTreeMap::new();
-        open_dirs(plugin, &mut dirs, &mut Quotas::new())?;
         let replay = recorder.as_ref().is_some_and(|recorder| recorder.is_replay());
+        let mut dirs = OpenDirs::default();
+        dirs.open(plugin, replay, &mut Quotas::new())?;
         let bound = match host.run_memory() {
             // The machine may have had more memory to spare when the run was recorded.
             bound if replay && bound.source != MemorySource::Configured => MemoryBound::configured(None),
@@ -273,6 +286,11 @@ impl RunState {
         });
         let calls = Arc::new(TaskContext {
             shares: Shares::new(&account, id.to_string(), plugin.info.keep_back()),
+            documents: TaskDocuments::new(
+                self.dirs.memories.get(&plugin.info.id.name).cloned(),
+                &log,
+                &self.memory,
+            ),
             call: CallContext {
                 host: Arc::clone(&self.host.inner),
                 task: id.clone(),
@@ -304,7 +322,7 @@ impl RunState {
             deadline,
             seed: task_seed(&self.seed, &id),
             now: self.now,
-            dirs: self.dirs.get(&plugin.info.id.name).cloned().unwrap_or_default(),
+            dirs: self.dirs.files.get(&plugin.info.id.name).cloned().unwrap_or_default(),
             log_bytes: usize::try_from(config.run().log_bytes).unwrap_or(usize::MAX),
             capabilities: Arc::new(TaskHandle(Arc::clone(&calls))),
             cancel: cancel.clone(),
@@ -340,6 +358,7 @@ impl RunState {
         let (end, mut returned, said, log_dropped_bytes) = match ended {
             Some(ended) => {
                 notes = ended.notes;
+                notes.extend(calls.documents.note());
                 spent.peak_memory = ended.peak_memory;
                 shared_memory_refused = ended.shared_memory_refused;
                 (ended.end, ended.returned, ended.log, ended.log_dropped)

@@ -4,7 +4,9 @@ use super::super::output::counted;
 use super::super::recorded::short;
 use super::super::table::count;
 use super::super::terminal::indented;
-use agenthost::journal::{AskRecord, AskResult, Asked, RequestEnd, RequestRecord, TaskRecord};
+use agenthost::journal::{
+    AskRecord, AskResult, Asked, DocumentAction, DocumentRecord, DocumentResult, RequestEnd, RequestRecord, TaskRecord,
+};
 use agenthost::limits::Usd;
 use agenthost::llm::{Ask, Part, Reply, Role};
 use agenthost::printable::one_line;
@@ -41,6 +43,7 @@ pub(super) fn detail(task: &TaskRecord) -> String {
         parts.extend(replaced(ask).map(|reply| part("replaced reply", &reply_text(reply))));
         parts.extend(result(ask.result.as_ref()));
     }
+    parts.extend(task.documents.iter().flat_map(document));
     match &task.end {
         Some(end) => {
             parts.push(match &end.report.outcome {
@@ -56,6 +59,24 @@ pub(super) fn detail(task: &TaskRecord) -> String {
         None => parts.push("  not ended".into()),
     }
     parts.join("\n")
+}
+
+/// Returns what the task did with a document, and the document.
+fn document(record: &DocumentRecord) -> Vec<String> {
+    let name = record.name.as_deref().unwrap_or_default();
+    let what = format!("memory {} {}", record.action.name(), one_line(name));
+    let what = what.trim_end();
+    let written = || record.json.clone().unwrap_or_else(not_kept);
+    let text = match &record.result {
+        Some(DocumentResult::Document { json }) => json.clone().unwrap_or_else(|| "no such document".to_owned()),
+        Some(DocumentResult::Names { names, .. }) => names.join("\n"),
+        Some(DocumentResult::Error { error }) => format!("error: {error}"),
+        Some(DocumentResult::NotKept { .. }) => not_kept(),
+        Some(DocumentResult::Done) if record.action == DocumentAction::Put => written(),
+        Some(DocumentResult::Done) => return vec![format!("  {what}")],
+        None => "no result".to_owned(),
+    };
+    vec![part(what, &text)]
 }
 
 /// Returns the replies that were replaced because the task was asked again.

@@ -7,7 +7,7 @@ use super::super::terminal::{Styled, indented, shortened};
 use super::detail::detail;
 use super::shown::Shown;
 use super::timeline::{self, Bar};
-use agenthost::journal::RunKind;
+use agenthost::journal::{DocumentAccess, DocumentAction, RunKind};
 use agenthost::printable::one_line;
 use agenthost::run::ModelReport;
 
@@ -30,6 +30,9 @@ pub(super) fn page(shown: &Shown<'_>, all: bool, now: u64, width: usize) -> Styl
         RunKind::Batch if shown.one.is_none() && !all => batch(shown, width),
         _ => tree(shown, most(ROWS), width),
     });
+    if !shown.memory.is_empty() {
+        parts.push(memory(shown, most(ROWS), width));
+    }
     let bars = bars(shown, most(BARS));
     let lines = timeline::draw(&bars, most(BARS), width);
     if !lines.is_empty() {
@@ -174,6 +177,36 @@ fn batch(shown: &Shown<'_>, width: usize) -> String {
             "\n… and {} more (--all shows them)",
             count((failed.len() - FAILED) as u64)
         ));
+    }
+    text
+}
+
+/// Returns what the tasks did with documents.
+fn memory(shown: &Shown<'_>, most: usize, width: usize) -> String {
+    use Column::{Cut, Left, Right};
+    let head = ["TASK", "MEMORY", "DOCUMENT", "BYTES", "RESULT"]
+        .map(str::to_owned)
+        .to_vec();
+    let row = |access: &DocumentAccess| {
+        let name = access.name.as_deref().unwrap_or("not kept");
+        let name = match access.action {
+            DocumentAction::List => format!("{name}*"),
+            _ => name.to_owned(),
+        };
+        let result = match &access.error {
+            Some(error) => error.to_string(),
+            None if access.is_missing => "no such document".to_owned(),
+            None => String::new(),
+        };
+        let action = access.action.name().to_owned();
+        vec![access.task.clone(), action, name, count(access.bytes), result]
+    };
+    let rows = shown.memory.iter().take(most).map(row);
+    let rows: Vec<_> = std::iter::once(head).chain(rows).collect();
+    let mut text = table::columns(&[Left, Left, Left, Right, Cut], &rows, Some(width));
+    let more = shown.memory.len().saturating_sub(most) as u64;
+    if more > 0 {
+        text.push_str(&format!("\n… and {} more (--all shows them)", count(more)));
     }
     text
 }

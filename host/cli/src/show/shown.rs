@@ -9,7 +9,9 @@ use super::super::recorded::{Run, RunDocument, Task, TaskDocument, Used};
 use super::super::spawn::Text;
 use super::parallel::{Circumstances, Parallel};
 use agenthost::error::{Error, Result};
-use agenthost::journal::{AskResult, Asked, CallSpan, JournalStore, RunRecord, TaskRecord};
+use agenthost::journal::{
+    AskResult, Asked, CallSpan, DocumentAccess, DocumentRecord, JournalStore, RunRecord, TaskRecord,
+};
 use agenthost::llm::{Ask, Reply};
 use agenthost::printable::shell_word;
 use agenthost::task::RecordedReport;
@@ -20,6 +22,8 @@ const ROOT: &str = "root";
 const KEPT: usize = 10_000;
 /// The most model calls that are read: some 100 bytes each.
 const CALLS: usize = 1_000_000;
+/// The most operations on documents that are read.
+const DOCUMENTS: usize = 10_000;
 
 /// The parts of a run that are shown.
 pub(super) struct Shown<'a> {
@@ -31,6 +35,8 @@ pub(super) struct Shown<'a> {
     /// The number of tasks that are not kept.
     pub(super) left_out: u64,
     pub(super) calls: Vec<CallSpan>,
+    /// What the tasks did with documents.
+    pub(super) memory: Vec<DocumentAccess>,
     pub(super) parallel: Parallel,
     /// The task of `--task`, with its calls.
     pub(super) one: Option<TaskRecord>,
@@ -59,9 +65,11 @@ impl<'a> Shown<'a> {
             ControlFlow::Continue(())
         })?;
         let mut calls = journal.calls(&record.id, CALLS)?;
+        let mut memory = journal.documents(&record.id, DOCUMENTS)?;
         if task.is_some() {
             let below = format!("{top}/");
             calls.retain(|call| call.task == top || call.task.starts_with(&below));
+            memory.retain(|access| access.task == top || access.task.starts_with(&below));
         }
         let spans: Vec<_> = calls
             .iter()
@@ -111,6 +119,7 @@ impl<'a> Shown<'a> {
             classes,
             left_out,
             calls,
+            memory,
             parallel: Parallel::of(&spans, wall, circumstances),
             one: one.filter(|_| task.is_some()),
         })
@@ -124,6 +133,7 @@ impl<'a> Shown<'a> {
             tasks: self.tasks.iter().map(Task::document).collect(),
             tasks_left_out: self.left_out,
             calls: &self.calls,
+            memory: &self.memory,
             parallel: &self.parallel,
             task: self.one.as_ref().map(detail),
         }
@@ -139,6 +149,8 @@ pub(super) struct ShownDocument<'a> {
     tasks: Vec<TaskDocument<'a>>,
     tasks_left_out: u64,
     calls: &'a [CallSpan],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    memory: &'a [DocumentAccess],
     parallel: &'a Parallel,
     #[serde(skip_serializing_if = "Option::is_none")]
     task: Option<TaskDetail<'a>>,
@@ -153,6 +165,9 @@ struct TaskDetail<'a> {
     input: Option<&'a serde_json::Value>,
     report: Option<&'a RecordedReport>,
     calls: Vec<AskDetail<'a>>,
+    /// What it did with documents.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    memory: &'a [DocumentRecord],
 }
 
 /// One ask of a task.
@@ -186,6 +201,7 @@ fn detail(task: &TaskRecord) -> TaskDetail<'_> {
         input: task.input.as_ref(),
         report: task.end.as_ref().map(|end| &end.report),
         calls: asks.collect(),
+        memory: &task.documents,
     }
 }
 

@@ -6,8 +6,13 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Ask, Cassette, Task, tape, text};
+use agenthost_core::document::{DocumentError, DocumentRecord, DocumentResult};
 use agenthost_core::llm::CallError;
 use agenthost_core::task::Failure;
+
+/// The class of the error that a task receives for an operation on a document of which the cassette has no result.
+#[doc(hidden)]
+pub const UNRECORDED: &str = "cassette";
 
 /// A difference from the cassette.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -39,7 +44,9 @@ pub enum Kind {
     Calls,
     /// The request to a model differs.
     Request,
-    /// A model call to which the cassette has no reply.
+    /// The task does something else with its plugin's documents.
+    Memory,
+    /// A model call to which the cassette has no reply, or an operation on a document of which it has no result.
     Unrecorded,
     /// A call of a model name that the plugin does not declare, so that a run refuses the call.
     Denied,
@@ -107,6 +114,8 @@ impl Cassette {
                 changes.extend(request(known, ask).map(|change| change.at(task, Some(ask.ask))));
             }
             task.asks = asks;
+            let known = before.map_or(&[][..], |before| before.memory.as_slice());
+            changes.extend(memory(known, &task.memory).map(|change| change.at(task, None)));
         }
         now.expect.tokens = tape::tokens(&now.tasks);
         changes.extend(self.calls_changed(now));
@@ -229,6 +238,35 @@ fn request(known: Option<&Ask>, now: &mut Ask) -> Option<Change> {
         now.used = Some(tokens);
     }
     Some(change)
+}
+
+/// Returns how the operations on documents differ from the recorded ones.
+fn memory(before: &[DocumentRecord], now: &[DocumentRecord]) -> Option<Change> {
+    let line = |record: &DocumentRecord| {
+        let name = record.name.as_deref().unwrap_or_default();
+        let json = record.json.as_deref().unwrap_or_default();
+        format!("{} {name} {json}", record.action.name()).trim_end().to_owned() + "\n"
+    };
+    let lines = |records: &[DocumentRecord]| records.iter().map(line).collect::<String>();
+    let unrecorded = now.iter().any(|record| match &record.result {
+        Some(DocumentResult::Error {
+            error: DocumentError::Other(class, _),
+        }) => class == UNRECORDED,
+        _ => false,
+    });
+    let change = match unrecorded {
+        true => {
+            let message =
+                "the task did something else with its memory when the cassette was recorded, so there is no result";
+            Change::new(Kind::Unrecorded, message)
+        }
+        false => Change::new(Kind::Memory, "the task does something else with its memory"),
+    };
+    let (before, now) = (lines(before), lines(now));
+    (before != now).then(|| Change {
+        diff: Some(text::diff(&before, &now)),
+        ..change
+    })
 }
 
 /// Returns a request for display; as JSON if its plain form equals that of `other`.

@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use super::{Ask, Cassette, Expect, FORMAT, Reply, Task, text};
 use crate::{
-    AskRecord, AskResult, Asked, CallSpan, Journal, JournalEntry, JournalError, Keep, Pruned, RecordedUse, RequestHash,
-    RunKind, RunRecord, TaskRecord, Turn,
+    AskRecord, AskResult, Asked, CallSpan, DocumentRecord, Journal, JournalEntry, JournalError, Keep, Pruned,
+    RecordedUse, RequestHash, RunKind, RunRecord, TaskRecord, Turn,
 };
 use agenthost_core::error::Result;
 use agenthost_core::llm::Usage;
@@ -149,7 +149,16 @@ fn task(record: &TaskRecord) -> Task {
         turns: turns.join(" "),
         cut,
         remaining: record.remaining.clone(),
+        memory: record.documents.iter().map(without_digest).collect(),
         asks: record.asks.iter().map(Ask::of).collect(),
+    }
+}
+
+/// Returns the record of an operation without its digest, because a rehearsal compares operations by their texts.
+fn without_digest(record: &DocumentRecord) -> DocumentRecord {
+    DocumentRecord {
+        digest: String::new(),
+        ..record.clone()
     }
 }
 
@@ -252,6 +261,7 @@ impl Cassette {
             asks: task.asks.iter().map(Ask::record).collect(),
             turns: turns.chain(task.cut.map(Turn::Cut)).collect(),
             remaining: task.remaining.clone(),
+            documents: task.memory.clone(),
             ..TaskRecord::default()
         })
     }
@@ -311,6 +321,26 @@ impl RecordedRun {
             JournalEntry::Remained { task, remaining, .. } => {
                 let record = self.task(&task);
                 record.into_iter().for_each(|record| record.remaining.push(remaining));
+            }
+            JournalEntry::DocumentAsked {
+                task,
+                number,
+                operation,
+                ..
+            } => {
+                if let Some(record) = self.task(&task) {
+                    record.documents.truncate(usize::try_from(number).unwrap_or(usize::MAX));
+                    record.documents.push(operation);
+                }
+            }
+            JournalEntry::DocumentAnswered {
+                task, number, result, ..
+            } => {
+                let record = self.task(&task);
+                let place = usize::try_from(number).unwrap_or(usize::MAX);
+                if let Some(known) = record.and_then(|record| record.documents.get_mut(place)) {
+                    known.result = Some(result);
+                }
             }
             JournalEntry::TaskEnded { task, end, .. } => {
                 if let Some(record) = self.task(&task) {

@@ -142,6 +142,36 @@ pub(super) fn write(db: &Connection, entry: &JournalEntry) -> Done {
             db.prepare_cached(SQL)?.execute(fields)?;
             Ok(())
         }
+        JournalEntry::DocumentAsked {
+            run,
+            task,
+            number,
+            operation,
+        } => {
+            let no = find_task(db, run, task)?;
+            remove_documents(db, no, *number)?;
+            const SQL: &str = "INSERT INTO document (task, seq, operation, operation_sum) VALUES (?1, ?2, ?3, ?4)";
+            let operation = Body::of(operation)?;
+            let fields = params![no, int(*number), operation.text, operation.sum];
+            db.prepare_cached(SQL)?.execute(fields)?;
+            Ok(())
+        }
+        JournalEntry::DocumentAnswered {
+            run,
+            task,
+            number,
+            result,
+        } => {
+            const SQL: &str = "INSERT OR REPLACE INTO document_result (document, result, result_sum)
+                SELECT no, ?3, ?4 FROM document WHERE task = ?1 AND seq = ?2";
+            let result = Body::of(result)?;
+            let fields = params![find_task(db, run, task)?, int(*number), result.text, result.sum];
+            one(db.prepare_cached(SQL)?.execute(fields)?, || {
+                Trouble::Misfit(format!(
+                    "operation {number} of task `{task}` of run `{run}` has never been made"
+                ))
+            })
+        }
         JournalEntry::TaskEnded { run, task, end } => task_ended(db, find_task(db, run, task)?, end),
     }
 }
@@ -259,6 +289,17 @@ fn remove_ask(db: &Connection, task: i64, ask: u64) -> Done {
         "DELETE FROM ask WHERE no = ?1",
     ] {
         db.prepare_cached(sql)?.execute([no])?;
+    }
+    Ok(())
+}
+
+/// Removes the operations on documents from `number` on.
+fn remove_documents(db: &Connection, task: i64, number: u64) -> Done {
+    for sql in [
+        "DELETE FROM document_result WHERE document IN (SELECT no FROM document WHERE task = ?1 AND seq >= ?2)",
+        "DELETE FROM document WHERE task = ?1 AND seq >= ?2",
+    ] {
+        db.prepare_cached(sql)?.execute(params![task, int(number)])?;
     }
     Ok(())
 }

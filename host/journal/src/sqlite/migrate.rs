@@ -1,6 +1,6 @@
-//! Migrates a journal of format 1.
+//! Migrates a journal of an older format.
 //!
-//! In format 1, a model call and the start of a sub-task were rows of one table without a mark; the end of a request and
+//! Format 3 has tables for what tasks do with documents, and everything else as in format 2. In format 1, a model call and the start of a sub-task were rows of one table without a mark; the end of a request and
 //! the result of an ask were JSON that a reader told apart by their fields. The tables that hold them have new names, so
 //! a process of the old version that still has the file open fails to write instead of mixing formats.
 //!
@@ -51,7 +51,9 @@ const REPLACED: [(&str, &str); 3] = [
 ];
 
 /// The tables of format 2 that format 1 does not have.
-const NEW: [&str; 3] = ["ask", "request_end", "ask_result"];
+const NEW_IN_2: [&str; 3] = ["ask", "request_end", "ask_result"];
+/// The tables of format 3 that format 2 does not have.
+const NEW_IN_3: [&str; 2] = ["document", "document_result"];
 
 /// Migrates the journal to the current format, in one transaction.
 pub(super) fn migrate(db: &mut Connection, path: &Path) -> Result<(), Trouble> {
@@ -67,30 +69,49 @@ pub(super) fn migrate(db: &mut Connection, path: &Path) -> Result<(), Trouble> {
         // Another process has migrated it in the meantime.
         return Ok(());
     }
-    check_schema(&transaction, &tables_of_format_1())?;
+    let old = match version {
+        1 => tables_of_format_1(),
+        _ => tables_of_format_2().collect::<Vec<_>>().join("\n"),
+    };
+    check_schema(&transaction, &old)?;
     refuse_live(&transaction, path)?;
-    for table in statements(TABLES).filter(|table| NEW.iter().any(|new| creates(table, new))) {
-        transaction.execute_batch(table)?;
+    if version == 1 {
+        migrate_from_1(&transaction)?;
     }
-    asks(&transaction)?;
+    create(&transaction, &NEW_IN_3)?;
+    transaction.pragma_update(None, "user_version", FORMAT.number())?;
+    Ok(transaction.commit()?)
+}
+
+/// Migrates to format 2.
+fn migrate_from_1(db: &Connection) -> Result<(), Trouble> {
+    create(db, &NEW_IN_2)?;
+    asks(db)?;
     bodies::<RequestEnd>(
-        &transaction,
+        db,
         "SELECT no, reply, reply_sum FROM reply ORDER BY no",
         "INSERT INTO request_end (no, ask, seq, hash, body, body_sum)
             SELECT no, call, seq, hash, ?2, ?3 FROM reply WHERE no = ?1",
         request_end,
     )?;
     bodies::<AskResult>(
-        &transaction,
+        db,
         "SELECT call, result, result_sum FROM call_end ORDER BY call",
         "INSERT INTO ask_result (ask, result, result_sum) VALUES (?1, ?2, ?3)",
         result,
     )?;
     for (name, _) in REPLACED {
-        transaction.execute_batch(&format!("DROP TABLE {name}"))?;
+        db.execute_batch(&format!("DROP TABLE {name}"))?;
     }
-    transaction.pragma_update(None, "user_version", FORMAT.number())?;
-    Ok(transaction.commit()?)
+    Ok(())
+}
+
+/// Creates tables of the current format.
+fn create(db: &Connection, names: &[&str]) -> Result<(), Trouble> {
+    for table in statements(TABLES).filter(|table| names.iter().any(|name| creates(table, name))) {
+        db.execute_batch(table)?;
+    }
+    Ok(())
 }
 
 /// Refuses to migrate the journal while a process works on a run in it. That process is of the old version.
@@ -113,9 +134,14 @@ fn refuse_live(db: &Connection, path: &Path) -> Result<(), Trouble> {
 
 /// Returns the definitions of format 1.
 fn tables_of_format_1() -> String {
-    let same = statements(TABLES).filter(|table| !NEW.iter().any(|new| creates(table, new)));
+    let same = tables_of_format_2().filter(|table| !NEW_IN_2.iter().any(|new| creates(table, new)));
     let old = REPLACED.iter().map(|(_, sql)| *sql);
     same.chain(old).collect::<Vec<_>>().join("\n")
+}
+
+/// Returns the definitions of format 2.
+fn tables_of_format_2() -> impl Iterator<Item = &'static str> {
+    statements(TABLES).filter(|table| !NEW_IN_3.iter().any(|new| creates(table, new)))
 }
 
 fn statements(sql: &str) -> impl Iterator<Item = &str> {

@@ -38,6 +38,9 @@ pub(super) fn prune(db: &mut Connection, keep: &Keep) -> Result<Pruned, Trouble>
             "DELETE FROM ask WHERE task IN (SELECT no FROM task WHERE run = ?1)",
             "DELETE FROM turn WHERE task IN (SELECT no FROM task WHERE run = ?1)",
             "DELETE FROM remaining WHERE task IN (SELECT no FROM task WHERE run = ?1)",
+            "DELETE FROM document_result WHERE document IN
+                (SELECT document.no FROM document JOIN task ON task.no = document.task WHERE task.run = ?1)",
+            "DELETE FROM document WHERE task IN (SELECT no FROM task WHERE run = ?1)",
             "DELETE FROM task_end WHERE task IN (SELECT no FROM task WHERE run = ?1)",
             "DELETE FROM request WHERE run = ?1",
             "DELETE FROM task WHERE run = ?1",

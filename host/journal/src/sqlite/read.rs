@@ -5,7 +5,8 @@ use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
 use serde::de::DeserializeOwned;
 
 use super::super::{
-    AskRecord, Asked, CallSpan, Cut, RequestRecord, RunEnd, RunKind, RunRecord, RunStatus, TaskEnd, TaskRecord, Turn,
+    AskRecord, Asked, CallSpan, Cut, DocumentAccess, DocumentRecord, RequestRecord, RunEnd, RunKind, RunRecord,
+    RunStatus, TaskEnd, TaskRecord, Turn,
 };
 use super::entries::sum;
 use super::fault::{RecordLocation, Trouble};
@@ -249,7 +250,21 @@ pub(super) fn task(db: &Connection, run: &str, task: &str) -> Read<Option<TaskRe
     const ASK: &str = "SELECT no, number, hash, request, request_sum, sub_task, result, result_sum
         FROM ask LEFT JOIN ask_result ON ask_result.ask = no WHERE task = ?1 ORDER BY number";
     record.asks = all(db, ASK, [no], |row, _| ask(db, no, &Fields { row, place }))?;
+    const DOCUMENT: &str = "SELECT seq, operation, operation_sum, result, result_sum
+        FROM document LEFT JOIN document_result ON document = no WHERE task = ?1 ORDER BY seq";
+    record.documents = all(db, DOCUMENT, [no], |row, at| {
+        let fields = Fields { row, place };
+        fields.numbered(at, "operation on a document")?;
+        document(&fields)
+    })?;
     Ok(Some(record))
+}
+
+fn document(fields: &Fields<'_, '_>) -> Read<DocumentRecord> {
+    Ok(DocumentRecord {
+        result: fields.kept("result")?,
+        ..fields.body("operation")?
+    })
 }
 
 fn turn(fields: &Fields<'_, '_>, at: usize) -> Read<Turn> {
@@ -352,6 +367,25 @@ pub(super) fn calls(db: &Connection, run: &str, most: usize) -> Read<Vec<CallSpa
     })
 }
 
+/// Returns what the tasks of a run did with documents.
+pub(super) fn documents(db: &Connection, run: &str, most: usize) -> Read<Vec<DocumentAccess>> {
+    let Some(no) = number(db, run)? else {
+        return Ok(Vec::new());
+    };
+    const SQL: &str = "SELECT id, operation, operation_sum, result, result_sum
+        FROM document JOIN task ON task.no = document.task LEFT JOIN document_result ON document = document.no
+        WHERE run = ?1 ORDER BY key, seq LIMIT ?2";
+    all(db, SQL, [no, limit(most)], |row, _| {
+        let task = name(row, &format!("a task of run `{run}`"))?;
+        let place = RecordLocation {
+            run,
+            task: Some(&task),
+            ask: None,
+        };
+        Ok(DocumentAccess::of(&task, &document(&Fields { row, place })?))
+    })
+}
+
 /// Returns the number of bytes that the entries of a run take: their bodies, and the fixed size of each entry.
 pub(super) fn run_bytes(db: &Connection, run: &str) -> Result<u64, Trouble> {
     const SQL: &str = "WITH of AS (SELECT task.no AS task FROM task JOIN run ON task.run = run.no WHERE run.id = ?1),
@@ -363,6 +397,9 @@ pub(super) fn run_bytes(db: &Connection, run: &str) -> Result<u64, Trouble> {
         + ifnull((SELECT sum(150 + octet_length(body)) FROM request_end JOIN asks ON request_end.ask = asks.ask), 0)
         + ifnull((SELECT sum(150 + octet_length(result)) FROM ask_result JOIN asks ON ask_result.ask = asks.ask), 0)
         + ifnull((SELECT sum(150 + octet_length(remaining)) FROM remaining JOIN of ON remaining.task = of.task), 0)
+        + ifnull((SELECT sum(150 + octet_length(operation)) FROM document JOIN of ON document.task = of.task), 0)
+        + ifnull((SELECT sum(150 + octet_length(result)) FROM document_result
+            JOIN document ON document_result.document = document.no JOIN of ON document.task = of.task), 0)
         + ifnull((SELECT 150 * count(*) FROM turn JOIN of ON turn.task = of.task), 0)";
     let bytes: i64 = db.prepare_cached(SQL)?.query_row([run], |row| row.get(0))?;
     Ok(bytes.cast_unsigned())

@@ -42,6 +42,12 @@ CREATE TABLE remaining (
     task INTEGER NOT NULL, seq INTEGER NOT NULL, remaining TEXT NOT NULL, remaining_sum BLOB NOT NULL,
     PRIMARY KEY (task, seq)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE document (
+    no INTEGER PRIMARY KEY, task INTEGER NOT NULL, seq INTEGER NOT NULL,
+    operation TEXT NOT NULL, operation_sum BLOB NOT NULL,
+    UNIQUE (task, seq)
+) STRICT;
+CREATE TABLE document_result (document INTEGER PRIMARY KEY, result TEXT NOT NULL, result_sum BLOB NOT NULL) STRICT;
 CREATE TABLE request (
     no INTEGER PRIMARY KEY, run INTEGER NOT NULL, task INTEGER NOT NULL, ask INTEGER NOT NULL, model TEXT NOT NULL,
     sent_ms INTEGER NOT NULL, ended_ms INTEGER, open INTEGER NOT NULL

@@ -17,8 +17,9 @@ use tempfile::TempDir;
 use serde_json::json;
 
 use super::super::{
-    AskRecord, AskResult, Asked, CallSpan, Cut, Journal as _, JournalEntry, RecordedUse, Remaining, RequestEnd,
-    RequestRecord, RunEnd, RunKind, RunRecord, RunStatus, RunSummary, TaskCounts, TaskEnd, TaskRecord, Turn,
+    AskRecord, AskResult, Asked, CallSpan, Cut, DocumentAccess, DocumentAction, DocumentRecord, DocumentResult,
+    Journal as _, JournalEntry, RecordedUse, Remaining, RequestEnd, RequestRecord, RunEnd, RunKind, RunRecord,
+    RunStatus, RunSummary, TaskCounts, TaskEnd, TaskRecord, Turn,
 };
 use super::Sqlite;
 use super::writer::{Job, Writer};
@@ -199,6 +200,36 @@ fn remained(run: &str, task: &str, after: u64) -> JournalEntry {
     }
 }
 
+/// The record of writing `json`, without a result.
+fn document(json: &str) -> DocumentRecord {
+    DocumentRecord {
+        action: DocumentAction::Put,
+        name: Some("notes".into()),
+        bytes: json.len() as u64,
+        json: Some(json.into()),
+        digest: "ab".into(),
+        result: None,
+    }
+}
+
+fn document_asked(run: &str, task: &str, number: u64, json: &str) -> JournalEntry {
+    JournalEntry::DocumentAsked {
+        run: run.into(),
+        task: task.into(),
+        number,
+        operation: document(json),
+    }
+}
+
+fn document_answered(run: &str, task: &str, number: u64) -> JournalEntry {
+    JournalEntry::DocumentAnswered {
+        run: run.into(),
+        task: task.into(),
+        number,
+        result: DocumentResult::Done,
+    }
+}
+
 fn task_ended(run: &str, task: &str) -> JournalEntry {
     JournalEntry::TaskEnded {
         run: run.into(),
@@ -264,6 +295,8 @@ fn small() -> Vec<JournalEntry> {
         told("r", "root", 0, "hello"),
         turned("r", "root", Turn::Answer(0)),
         remained("r", "root", 1),
+        document_asked("r", "root", 0, "[1]"),
+        document_answered("r", "root", 0),
         task_ended("r", "root"),
         JournalEntry::RunEnded {
             run: "r".into(),
@@ -288,6 +321,10 @@ fn small_task() -> TaskRecord {
         }],
         turns: vec![Turn::Answer(0)],
         remaining: vec![remaining(1)],
+        documents: vec![DocumentRecord {
+            result: Some(DocumentResult::Done),
+            ..document("[1]")
+        }],
     }
 }
 
@@ -298,6 +335,41 @@ fn has_small(path: &Path) {
     expected.end = Some(run_end(30));
     assert_eq!(journal.runs(9).unwrap(), [expected]);
     assert_eq!(journal.task("r", "root").unwrap(), Some(small_task()));
+}
+
+#[tokio::test]
+async fn another_operation_on_a_document_removes_the_later_ones() {
+    let (_directory, journal) = scratch();
+    journal.all(small()).await.unwrap();
+    let entries = [
+        document_asked("r", "root", 1, "[2]"),
+        document_answered("r", "root", 1),
+        document_asked("r", "root", 2, "[3]"),
+        // The task runs again, and what it did before is kept.
+        task_start("r", "root"),
+    ];
+    journal.all(entries).await.unwrap();
+    let documents = || journal.task("r", "root").unwrap().unwrap().documents;
+    let done = |json: &str| DocumentRecord {
+        result: Some(DocumentResult::Done),
+        ..document(json)
+    };
+    assert_eq!(documents(), [done("[1]"), done("[2]"), document("[3]")]);
+    let bytes = || journal.run_bytes("r").unwrap();
+    let before = bytes();
+    journal.append(document_asked("r", "root", 1, "[4]")).await.unwrap();
+    assert_eq!(documents(), [done("[1]"), document("[4]")]);
+    assert!(bytes() < before);
+    let accesses = journal.documents("r", 9).unwrap();
+    let seen = |access: &DocumentAccess| (access.task.clone(), access.name.clone(), access.bytes);
+    let expected = ("root".to_owned(), Some("notes".to_owned()), 3);
+    assert_eq!(
+        accesses.iter().map(seen).collect::<Vec<_>>(),
+        [expected.clone(), expected]
+    );
+    assert_eq!(journal.documents("r", 1).unwrap().len(), 1);
+    // A result without its operation could never be read back.
+    assert!(journal.append(document_answered("r", "root", 7)).await.is_err());
 }
 
 #[tokio::test]

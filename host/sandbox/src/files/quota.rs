@@ -56,7 +56,7 @@ fn take(counter: &AtomicU64, most: Option<u64>, more: u64) -> bool {
 
 /// A directory's quota as used by one task.
 #[derive(Debug, Clone)]
-pub(super) struct Account {
+pub(crate) struct Account {
     quota: Arc<Quota>,
     /// The index of the directory among those of the task.
     place: usize,
@@ -81,12 +81,17 @@ impl Refusals {
 }
 
 impl Account {
-    pub(super) fn new(quota: &Arc<Quota>, place: usize, refusals: &Refusals) -> Self {
+    pub(crate) fn new(quota: &Arc<Quota>, place: usize, refusals: &Refusals) -> Self {
         Self {
             quota: Arc::clone(quota),
             place,
             refusals: refusals.clone(),
         }
+    }
+
+    /// Returns the quota.
+    pub(crate) fn quota(&self) -> &Quota {
+        &self.quota
     }
 
     /// Returns whether both are accounts of the same directory.
@@ -95,17 +100,17 @@ impl Account {
     }
 
     /// Takes `bytes` bytes.
-    pub(super) fn bytes(&self, bytes: u64) -> io::Result<()> {
+    pub(crate) fn bytes(&self, bytes: u64) -> io::Result<()> {
         self.checked(take(&self.quota.bytes, self.quota.most_bytes, bytes))
     }
 
     /// Takes one file.
-    pub(super) fn file(&self) -> io::Result<()> {
+    pub(crate) fn file(&self) -> io::Result<()> {
         self.checked(take(&self.quota.files, self.quota.most_files, 1))
     }
 
     /// Gives back a file that was not created after all.
-    pub(super) fn not_made(&self) {
+    pub(crate) fn not_made(&self) {
         self.quota.files.fetch_sub(1, Ordering::AcqRel);
     }
 

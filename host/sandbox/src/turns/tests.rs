@@ -274,3 +274,60 @@ async fn a_guest_that_waits_in_a_call_is_neither_stuck_nor_given_a_turn() {
         GuestEnd::Stuck
     );
 }
+
+/// Notes the number of polls before a cut.
+#[derive(Default)]
+struct CutAfter(AtomicU64);
+
+impl TurnOrder for CutAfter {
+    fn cut(&self, _: bool, polls: u64) {
+        self.0.store(polls, Ordering::Release);
+    }
+}
+
+/// A guest that waits in a call from time to time.
+#[derive(Default)]
+struct Calls(InCall);
+
+impl FuelSource for Calls {
+    async fn begin(&mut self) {}
+
+    fn end(&mut self) {}
+
+    fn is_in_call(&self) -> bool {
+        self.0.is_set()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_in_a_call_of_which_a_replay_knows_the_result_takes_no_poll() {
+    let polls = async |waits: u32| {
+        let (cancel, order) = (CancellationToken::new(), CutAfter::default());
+        let mut calls = Calls::default();
+        let in_call = calls.0.clone();
+        let (_asker, turns) = turns();
+        let guest = async {
+            for _ in 0..3 {
+                yield_once().await;
+                let call = async {
+                    for wait in 0..waits {
+                        match wait {
+                            0 => yield_once().await,
+                            _ => tokio::time::sleep(Duration::from_secs(1)).await,
+                        }
+                    }
+                };
+                in_call.wait(call).await;
+            }
+            cancel.cancel();
+            std::future::pending::<()>().await;
+        };
+        assert_eq!(
+            turns.drive(guest, &mut calls, &order, None, &cancel).await,
+            GuestEnd::Cancelled
+        );
+        order.0.into_inner()
+    };
+    assert_eq!(polls(0).await, 4);
+    assert_eq!((polls(1).await, polls(5).await), (4, 4));
+}

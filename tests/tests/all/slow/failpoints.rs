@@ -11,14 +11,14 @@ use std::sync::{Arc, Mutex};
 use agenthost::Cancellation;
 use agenthost::batch::Runner as _;
 use agenthost::batch::drive::{Stop, Summary};
-use agenthost::config::Config;
+use agenthost::config::{Config, DirGrant};
 use agenthost::failpoint::{self, Fault, Passed, Plan};
 use agenthost::journal::sqlite::Sqlite;
 use agenthost::journal::{AskResult, JournalStore as _};
 use agenthost::limits::LimitsPatch;
 use agenthost::llm::{Part, Provider, ProviderError, Reply, Request, Usage};
 use agenthost::task::Outcome;
-use agenthost::{FailedTasks, Host, Journal, Plugin};
+use agenthost::{FailedTasks, Host, Journal, LoadOptions, Plugin};
 use agenthost_tests::env::TestEnv;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, join_all};
@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 
 use crate::{guest, limits, load, machine};
 
-/// The variable that makes this binary walk: `run`, `resume`, `batch` or `host-functions`.
+/// The variable that makes this binary walk: `run`, `resume`, `batch`, `memory` or `host-functions`.
 const WALK: &str = "AGENTHOST_TEST_WALK";
 
 const FAULTS: [Fault; 3] = [Fault::Panic, Fault::Error, Fault::Cancel];
@@ -98,9 +98,11 @@ struct Bench {
     journal: Arc<Sqlite>,
     gathers: Plugin,
     touches: Plugin,
+    /// With the directory `memory`.
+    remembers: Plugin,
     /// How often each prompt was asked.
     asked: Arc<Mutex<BTreeMap<String, usize>>>,
-    _machine: TestEnv,
+    machine: TestEnv,
 }
 
 impl Bench {
@@ -123,13 +125,17 @@ impl Bench {
             .provider("offline", Arc::new(Echo(Arc::clone(&asked))))
             .build()
             .unwrap();
+        std::fs::create_dir(machine.cwd().join("memory")).unwrap();
+        let memory = DirGrant::parse(&machine.surroundings(), "memory::/memory:rw").unwrap();
+        let options = LoadOptions::new().dir(memory);
         Self {
             gathers: load(&host, &guest("gathers")).await,
             touches: load(&host, &guest("touches")).await,
+            remembers: host.load_with(&*guest("remembers"), options).await.unwrap(),
             host,
             journal,
             asked,
-            _machine: machine,
+            machine,
         }
     }
 
@@ -412,6 +418,71 @@ async fn one_batch(bench: &Bench, fault: Fault, n: usize) -> Passed {
     passed
 }
 
+/// The same for a task that counts in a document before and after it asks a model: whatever happens, each of its writes is in
+/// the document once.
+async fn one_count(bench: &Bench, fault: Fault, n: usize) -> Passed {
+    let (name, prompt) = (
+        format!("{fault:?}-{n}").to_lowercase(),
+        format!("[memory {fault:?} {n}]"),
+    );
+    let input = json!([{"count": name}, {"ask": ["reply", prompt]}, {"count": name}]);
+    let expected = json!(["1", format!("re: {prompt}"), "2"]);
+    let run = Arc::new(
+        bench
+            .host
+            .run(&bench.remembers, &input)
+            .limits(calls())
+            .start()
+            .unwrap(),
+    );
+    let id = run.id().to_string();
+    let cancel = {
+        let run = Arc::clone(&run);
+        Box::new(move || run.cancel())
+    };
+    failpoint::arm(Plan {
+        at: n,
+        name: None,
+        fault,
+        cancel,
+    });
+    let report = run.report().await;
+    let passed = failpoint::disarm();
+    let at = format!("{fault:?} {n} at {:?}", passed.hit);
+    proper(&report.outcome, (fault, &passed), &expected, &at);
+    drop(run);
+    bench.nothing_is_left(&at);
+    let Ok(record) = bench.journal.find(&id) else {
+        return passed;
+    };
+    if Host::settled(&record, FailedTasks::Keep).is_none() {
+        let again = bench.host.resume(&bench.remembers, &record, FailedTasks::Keep);
+        let Ok(run) = again.limits(calls()).start().await else {
+            // It stopped before it began.
+            assert_eq!(bench.asked(&prompt).len(), 0, "{at}");
+            return passed;
+        };
+        let report = run.report().await;
+        assert_eq!(report.outcome.ok(), Some(&expected), "{at}: {:?}", report.outcome);
+        drop(run);
+        bench.nothing_is_left(&at);
+    }
+    let memory = bench.machine.cwd().join("memory");
+    let count = std::fs::read_to_string(memory.join(format!("{name}.json"))).unwrap();
+    assert_eq!(count, "2", "{at}");
+    let record = bench.journal.find(&id).unwrap();
+    let replay = bench
+        .host
+        .replay(&bench.remembers, &record)
+        .limits(calls())
+        .start()
+        .await
+        .unwrap();
+    let replay = replay.report().await;
+    assert_eq!(replay.outcome.ok(), Some(&expected), "{at}: {:?}", replay.differences);
+    passed
+}
+
 /// Not a test: a walk, in the process that another test starts.
 #[tokio::test]
 async fn walk_child() {
@@ -422,6 +493,7 @@ async fn walk_child() {
         for n in 1.. {
             let passed = match walk.as_str() {
                 "batch" => one_batch(&bench, fault, n).await,
+                "memory" => one_count(&bench, fault, n).await,
                 walk => one_run(&bench, fault, n, walk == "resume").await,
             };
             places.extend(passed.names.iter().copied());
@@ -470,6 +542,11 @@ fn a_batch_survives_a_fault_at_every_place() {
             "batch", "spawn", "call", "settle", "journal", "collect", "guest", "wasi",
         ],
     );
+}
+
+#[test]
+fn a_task_with_a_memory_survives_a_fault_at_every_place() {
+    walked("memory", &["spawn", "call", "settle", "journal", "collect", "document"]);
 }
 
 /// Not a test: panics in host functions, in the process that another test starts.

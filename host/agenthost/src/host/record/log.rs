@@ -54,9 +54,9 @@ pub(crate) enum SubTaskReplay {
 
 /// The journal of one task.
 pub(crate) struct TaskLog {
-    recorder: Option<Arc<Recorder>>,
-    task: TaskId,
-    past: Mutex<Past>,
+    pub(super) recorder: Option<Arc<Recorder>>,
+    pub(super) task: TaskId,
+    pub(super) past: Mutex<Past>,
     /// The recorded end of the task and its usage of each model, for a replay.
     end: Option<(TaskReport, Vec<ModelReport>)>,
     /// Canceled once all recorded turns have been delivered.
@@ -172,7 +172,7 @@ impl TaskLog {
         log
     }
 
-    fn note(&self, recorder: &Recorder, entry: JournalEntry) {
+    pub(super) fn note(&self, recorder: &Recorder, entry: JournalEntry) {
         let bytes = recorder.note(entry);
         self.undrained.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -195,7 +195,7 @@ impl TaskLog {
         self.recorder.as_ref().filter(|recorder| !recorder.is_replay())
     }
 
-    fn written(&self) -> Option<&Arc<Recorder>> {
+    pub(super) fn written(&self) -> Option<&Arc<Recorder>> {
         self.recorder.as_ref().filter(|recorder| recorder.writes())
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::told::is_final;
 use super::{AskAgain, Mode, keeps};
 use agenthost_core::task::TaskId;
-use agenthost_journal::{AskRecord, Remaining, TaskRecord, Turn};
+use agenthost_journal::{AskRecord, DocumentRecord, DocumentResult, Remaining, TaskRecord, Turn};
 
 /// The part of a task's recorded history that has not been replayed yet.
 #[derive(Default)]
@@ -13,6 +13,10 @@ pub(super) struct Past {
     pub(super) asks: BTreeMap<u64, AskRecord>,
     pub(super) turns: VecDeque<Turn>,
     pub(super) remaining: VecDeque<Remaining>,
+    /// What the task did with documents.
+    pub(super) documents: VecDeque<DocumentRecord>,
+    /// The number of operations on documents that the task has made so far.
+    pub(super) document_count: u64,
     /// The sub-tasks that began, for a replay; `None` if they are not known.
     pub(super) began: Option<BTreeSet<TaskId>>,
     /// The number of turns replayed so far.
@@ -33,6 +37,7 @@ impl Past {
         let mut remaining: VecDeque<_> = record.remaining.into();
         let asks: BTreeMap<_, _> = record.asks.into_iter().map(|ask| (ask.ask, ask)).collect();
         let mut turns: VecDeque<_> = record.turns.into();
+        let mut documents: VecDeque<_> = record.documents.into();
         let outcome = record.end.and_then(|end| end.report.outcome);
         let failed = outcome.is_some_and(|outcome| keeps(&outcome, false) && !keeps(&outcome, true));
         if !matches!(mode, Mode::Replay | Mode::Rehearsal) {
@@ -50,6 +55,9 @@ impl Past {
                 return Self::default();
             }
             turns.truncate(kept);
+            // An operation whose result could be better now is done again, and so are all after it.
+            let is_final = |document: &DocumentRecord| document.result.as_ref().is_some_and(DocumentResult::is_final);
+            documents.truncate(documents.iter().take_while(|document| is_final(document)).count());
             let kept = kept as u64;
             remaining.retain(|left| left.after <= kept);
         }
@@ -57,6 +65,7 @@ impl Past {
             asks,
             turns,
             remaining,
+            documents,
             ..Self::default()
         }
     }

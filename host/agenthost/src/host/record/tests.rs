@@ -1,15 +1,20 @@
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::difference::first_difference;
 use super::log::is_same_request;
 use super::past::Past;
 use super::told::{PastCall, replaced};
-use super::{AskAgain, Mode};
+use super::{AskAgain, Earlier, Mode, PastDocument, Recorder, TaskLog, documents};
+use agenthost_config::BodyRetention;
+use agenthost_core::document::{DocumentAction, DocumentError, DocumentOperation, DocumentRecord, DocumentResult};
 use agenthost_core::llm::{Ask, CallError, CallResult, Message, Part, Reply, Role};
 use agenthost_core::run::ModelReport;
 use agenthost_core::task::{RecordedReport, TaskId};
+use agenthost_journal::cassette::tape::Tape;
 use agenthost_journal::{
-    AskRecord, AskResult, Asked, RecordedUse, RequestEnd, RequestHash, RequestRecord, TaskEnd, TaskRecord, Turn,
+    AskRecord, AskResult, Asked, Cut, RecordedUse, RequestEnd, RequestHash, RequestRecord, TaskEnd, TaskRecord, Turn,
 };
 
 fn reply() -> Reply {
@@ -241,4 +246,104 @@ fn a_call_that_is_asked_again_keeps_its_cost_and_its_replies() {
     check(&ask, 5, 1, &["first"]);
     let sub_task = AskRecord::new(0, Asked::SubTask { task: TaskId::root() });
     assert!(replaced(&sub_task, true).is_empty());
+}
+
+/// The log of a task that runs again, with these operations on documents and these turns in its record.
+fn log_with(mode: Mode, documents: Vec<DocumentRecord>, turns: Vec<Turn>) -> TaskLog {
+    let recorder = Recorder::new(Arc::new(Tape::new()), "r".into(), mode, BodyRetention::All, None, None);
+    let record = TaskRecord {
+        id: "root".into(),
+        digest: "ab".into(),
+        documents,
+        turns,
+        ..TaskRecord::default()
+    };
+    let earlier = Earlier {
+        record,
+        settled: None,
+        began: None,
+    };
+    TaskLog::begin(&recorder, &TaskId::root(), ("demo:a@0.1.0", "ab"), None, Some(earlier))
+}
+
+fn put(name: &str) -> DocumentOperation {
+    DocumentOperation {
+        action: DocumentAction::Put,
+        name: name.into(),
+        json: Some("1".into()),
+    }
+}
+
+fn recorded(operation: &DocumentOperation, result: Option<DocumentResult>) -> DocumentRecord {
+    DocumentRecord {
+        action: operation.action,
+        name: None,
+        bytes: 1,
+        json: None,
+        digest: documents::digest(operation),
+        result,
+    }
+}
+
+/// What the log has for these operations: their results, and the numbers of those that have to be done.
+fn told(log: &TaskLog, operations: &[&str]) -> Vec<Result<DocumentResult, u64>> {
+    let told = |name: &&str| match log.document(&put(name)) {
+        PastDocument::Told(result) => Ok(result),
+        PastDocument::Make(number) => Err(number),
+        PastDocument::Unanswered => panic!("{name} is not answered"),
+    };
+    operations.iter().map(told).collect()
+}
+
+#[tokio::test]
+async fn a_resumed_task_does_again_what_has_no_result_and_what_comes_after_another_operation() {
+    let done = || Some(DocumentResult::Done);
+    let failed = |error: DocumentError| Some(DocumentResult::from(error));
+    let resume = Mode::Resume { failed: false };
+    let log = |results: [Option<DocumentResult>; 3]| {
+        let records = ["a", "b", "c"].iter().zip(results);
+        let records = records.map(|(name, result)| recorded(&put(name), result));
+        log_with(resume, records.collect(), Vec::new())
+    };
+    let all = ["a", "b", "c", "d"];
+    let ok = || Ok(DocumentResult::Done);
+    // The process was killed between the journal and the file, or the file and the journal.
+    assert_eq!(told(&log([done(), done(), None]), &all), [ok(), ok(), Err(2), Err(3)]);
+    assert_eq!(
+        told(&log([done(), done(), done()]), &["a", "x", "c"]),
+        [ok(), Err(1), Err(2)]
+    );
+    for error in [DocumentError::QuotaFull("full".into()), DocumentError::NotGranted] {
+        let again = log([done(), failed(error), done()]);
+        assert_eq!(told(&again, &all), [ok(), Err(1), Err(2), Err(3)]);
+    }
+}
+
+#[tokio::test]
+async fn a_replayed_task_receives_what_was_recorded_and_nothing_else() {
+    let record = |result| {
+        vec![
+            recorded(&put("a"), Some(DocumentResult::Done)),
+            recorded(&put("b"), result),
+        ]
+    };
+    let cut = Turn::Cut(Cut {
+        time_up: true,
+        polls: 1,
+    });
+    let replayed = |result| log_with(Mode::Replay, record(result), vec![cut]);
+    let full = || DocumentResult::from(DocumentError::QuotaFull("full".into()));
+    assert_eq!(
+        told(&replayed(Some(full())), &["a", "b"]),
+        [Ok(DocumentResult::Done), Ok(full())]
+    );
+    // It was cut off while it waited.
+    let log = replayed(None);
+    assert_eq!(told(&log, &["a"]), [Ok(DocumentResult::Done)]);
+    assert!(matches!(log.document(&put("b")), PastDocument::Unanswered));
+    let differs = |result: &Result<DocumentResult, u64>| matches!(result, Ok(DocumentResult::Error { error: DocumentError::Other(class, _) }) if class == "replay");
+    let log = replayed(Some(full()));
+    let results = told(&log, &["a", "x", "b"]);
+    assert!(differs(&results[1]) && differs(&results[2]), "{results:?}");
+    assert_eq!(log.recorder.unwrap().differences().len(), 2);
 }

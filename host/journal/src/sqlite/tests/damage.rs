@@ -143,6 +143,8 @@ async fn a_changed_byte_of_a_body_is_found_where_it_is() {
         ("ask_result", "result", "`result` of run `r`, task `root`, ask 0"),
         ("request_end", "body", "`body` of run `r`, task `root`, ask 0"),
         ("remaining", "remaining", "`remaining` of run `r`, task `root`"),
+        ("document", "operation", "`operation` of run `r`, task `root`"),
+        ("document_result", "result", "`result` of run `r`, task `root`"),
         ("run", "command", "`command` of run `r`"),
         ("run", "report", "`report` of run `r`"),
     ];
@@ -228,11 +230,16 @@ async fn a_missing_turn_or_reply_is_found() {
     let more = [
         turned("r", "root", Turn::Answer(1)),
         remained("r", "root", 2),
+        document_asked("r", "root", 1, "[2]"),
         answered("r", "root", 0, Some("2"), 30),
     ];
     journal.all(more).await.unwrap();
     let db = Connection::open(journal.path()).unwrap();
     for (table, expected) in [
+        (
+            "document",
+            "operation on a document 0 of run `r`, task `root` is missing",
+        ),
         ("request_end", "reply 0 of run `r`, task `root`, ask 0 is missing"),
         (
             "remaining",

@@ -10,10 +10,15 @@ use agenthost_core::llm::CallError;
 
 /// A copy of the journal of format 1.
 fn old() -> (TempDir, std::path::PathBuf) {
+    of_format(1)
+}
+
+/// A copy of the journal of an old format.
+fn of_format(format: u32) -> (TempDir, std::path::PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("journal.db");
-    let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/format-1/journal.db");
-    fs::copy(committed, &path).unwrap();
+    let committed = format!("testdata/format-{format}/journal.db");
+    fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join(committed), &path).unwrap();
     (directory, path)
 }
 
@@ -128,6 +133,26 @@ fn every_record_of_format_1_is_read_as_what_it_was() {
     assert!(matches!(asks(5).result, Some(AskResult::NotKept { used, .. }) if used.sent));
     assert_eq!(all[5].1[0].end.as_ref().unwrap().report.outcome, None);
     assert_eq!(all[5].1[0].input, None);
+}
+
+#[tokio::test]
+async fn a_journal_of_format_2_has_the_same_records_and_room_for_documents() {
+    let (_directory, path) = of_format(2);
+    assert_eq!(version(&path), 2);
+    let journal = Sqlite::open(&path).unwrap();
+    assert_eq!(version(&path), FORMAT.number());
+    let all = everything(&journal);
+    // Its first six runs are those of the journal of format 1.
+    let (_directory, before) = old();
+    assert_eq!(all[..6], everything(&Sqlite::open(&before).unwrap()));
+    let (run, tasks) = &all[6];
+    assert_eq!((run.end.as_ref().unwrap().state, tasks.len()), (RunStatus::Done, 2));
+    let entry = document_asked(&run.id, "root", 0, "[1]");
+    journal.append(entry).await.unwrap();
+    assert_eq!(
+        journal.task(&run.id, "root").unwrap().unwrap().documents,
+        [document("[1]")]
+    );
 }
 
 #[test]

@@ -38,7 +38,7 @@ const TASKS: [&str; 6] = ["root", "root/0", "root/2", "root/10", "root/2/0", "ro
 
 fn step() -> impl Strategy<Value = Step> {
     let text = prop_oneof![4 => ".{0,20}", 1 => "[a-c\0é]{5}".prop_map(|text| text.repeat(900))];
-    let places = (0..24u8, 0..RUNS.len(), 0..TASKS.len(), 0..3u64);
+    let places = (0..26u8, 0..RUNS.len(), 0..TASKS.len(), 0..3u64);
     (places, 0..2u8, text, any::<bool>(), 0..u64::MAX >> 1).prop_map(
         |((kind, run, task, ask), hash, text, kept, at_ms)| Step {
             kind,
@@ -96,6 +96,7 @@ fn apply(model: &mut BTreeMap<&'static str, Run>, step: Step) -> Option<JournalE
                 input: body.clone(),
                 started_ms: at_ms,
                 asks: earlier.asks,
+                documents: earlier.documents,
                 ..TaskRecord::default()
             };
             state.tasks.insert(numbers(task), started);
@@ -210,6 +211,28 @@ fn apply(model: &mut BTreeMap<&'static str, Run>, step: Step) -> Option<JournalE
                 remaining: remaining(at_ms),
             }
         }
+        22 => {
+            let place = record.documents.len().min(usize::try_from(ask).unwrap());
+            record.documents.truncate(place);
+            record.documents.push(document(&text));
+            JournalEntry::DocumentAsked {
+                run,
+                task: id,
+                number: place as u64,
+                operation: document(&text),
+            }
+        }
+        23 => {
+            let last = record.documents.last_mut()?;
+            last.result = Some(DocumentResult::Done);
+            let number = record.documents.len() as u64 - 1;
+            JournalEntry::DocumentAnswered {
+                run,
+                task: id,
+                number,
+                result: DocumentResult::Done,
+            }
+        }
         _ => {
             let mut end = TaskEnd {
                 ended_ms: at_ms,
@@ -252,6 +275,7 @@ fn compare(journal: &Sqlite, model: &BTreeMap<&'static str, Run>) {
                     asks: vec![],
                     turns: vec![],
                     remaining: vec![],
+                    documents: vec![],
                     ..task.clone()
                 });
             let mut found: Vec<TaskRecord> = Vec::new();

@@ -29,6 +29,8 @@ async fn several() -> (TempDir, Sqlite) {
             entries.push(told(id, &task, 0, "1"));
             entries.push(turned(id, &task, Turn::Answer(0)));
             entries.push(remained(id, &task, 1));
+            entries.push(document_asked(id, &task, 0, "[1]"));
+            entries.push(document_answered(id, &task, 0));
             entries.push(task_ended(id, &task));
         }
         journal.all(entries).await.unwrap();
@@ -64,10 +66,11 @@ async fn a_live_run_stays_whatever_is_asked() {
     let rows: i64 = journal.probe(|writer| {
         let sql = "SELECT (SELECT count(*) FROM task) + (SELECT count(*) FROM task_end) + (SELECT count(*) FROM ask)
             + (SELECT count(*) FROM ask_result) + (SELECT count(*) FROM request_end) + (SELECT count(*) FROM turn)
-            + (SELECT count(*) FROM remaining) + (SELECT count(*) FROM request)";
+            + (SELECT count(*) FROM remaining) + (SELECT count(*) FROM request) + (SELECT count(*) FROM document)
+            + (SELECT count(*) FROM document_result)";
         writer.connection.query_row(sql, [], |row| row.get(0)).unwrap()
     });
-    assert_eq!(rows, 80);
+    assert_eq!(rows, 100);
     journal.all(small()).await.unwrap();
     assert_eq!(journal.task("r", "root").unwrap(), Some(small_task()));
     assert_eq!(
