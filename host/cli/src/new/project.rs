@@ -147,8 +147,8 @@ pub(super) fn write(kind: Kind, name: &Name, dir: &Path) -> Result<Vec<PathBuf>>
     if dir.symlink_metadata().is_ok() {
         return Err(taken());
     }
-    let sdk = Sdk::of(dir);
     let claimant = claimant(dir);
+    let sdk = Sdk::of(dir, claimant.as_deref());
     if let Some(root) = claimant
         .as_ref()
         .filter(|_| kind == Kind::Workspace || sdk == Sdk::Vendored)

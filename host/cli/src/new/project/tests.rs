@@ -237,6 +237,28 @@ fn a_workspace_is_never_a_member_of_another_one() {
 }
 
 #[test]
+fn a_plugin_in_a_workspace_uses_its_sdk() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |path: &str| dir.path().join(path);
+    let workspace = Name::parse_workspace("acme", None).unwrap();
+    write(Kind::Workspace, &workspace, &at("acme")).unwrap();
+    write(Kind::Orchestrator, &name("acme:advice"), &at("acme/plugins/advice")).unwrap();
+    let manifest = |path: &str| fs::read_to_string(at("acme/plugins/advice").join(path)).unwrap();
+    assert!(manifest("Cargo.toml").contains("{ path = \"../../vendor/agenthost-sdk\" }"));
+    assert!(manifest("expert/Cargo.toml").contains("{ path = \"../../../vendor/agenthost-sdk\" }"));
+    assert!(!manifest("Cargo.toml").contains("[workspace]") && !at("acme/plugins/advice/vendor").exists());
+
+    // A project that the workspace does not claim, and one beside an SDK of another version, have a copy of their own.
+    write(Kind::Leaf, &name("tool"), &at("acme/tool")).unwrap();
+    assert!(at("acme/tool/vendor").exists());
+    let sdk = at("acme/vendor/agenthost-sdk/Cargo.toml");
+    let other = fs::read_to_string(&sdk).unwrap().replace(sdk::VERSION, "9.9.9");
+    fs::write(&sdk, other).unwrap();
+    let error = write(Kind::Leaf, &name("late"), &at("acme/plugins/late")).unwrap_err();
+    assert!(error.to_string().ends_with("claims it as a member"), "{error}");
+}
+
+#[test]
 fn a_workspace_around_it_is_respected() {
     let dir = tempfile::tempdir().unwrap();
     let at = |path: &str| dir.path().join(path);
