@@ -118,7 +118,7 @@ enum Command {
     ///
     /// With --size, each task gets several items. The results are written in the order of the items.
     Batch(Box<batch::Args>),
-    /// Create a plugin, or a workspace of several, that is ready to build, test and run
+    /// Create a plugin from a template, ready to build, test and run
     New(new::Args),
     /// Build a plugin and check it against its cassettes, offline
     Test(test::Args),

@@ -31,7 +31,7 @@ pub(super) struct Args {
     /// Create a plugin that takes a list and returns a result for each item
     #[arg(long)]
     batch: bool,
-    /// Create a workspace for a team: a plugin for each pattern, with tests, inputs and limits
+    /// Create a workspace for a team: a plugin for each pattern, with tests, inputs, limits and a schedule
     #[arg(long, conflicts_with_all = ["orchestrator", "batch"])]
     workspace: bool,
     /// Create the project in this directory
@@ -125,10 +125,10 @@ pub(super) fn new(args: &Args, env: &Env, printer: &Printer) -> Result<ExitCode>
     for command in next {
         printer.say(&format!("  {command}"));
     }
+    printer.path(&dir)?;
     if let Some(most) = most {
         printer.say(&format!("this workspace can spend at most {most} a day"));
     }
-    printer.path(&dir)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -83,7 +83,7 @@ fn the_help_of_the_program() {
       runs         List recorded runs, or remove old ones
       show         Show a run's tasks, their outcomes, and how they ran in parallel
       batch        Run a task for each item of a file
-      new          Create a plugin, or a workspace of several, that is ready to build, test and run
+      new          Create a plugin from a template, ready to build, test and run
       test         Build a plugin and check it against its cassettes, offline
       profile      Measure a plugin and suggest limits for it
       build        Build a plugin's crate into a component and print its path

@@ -39,14 +39,17 @@ static ORCHESTRATOR: Template = template!("orchestrator":
     "manifest.toml" "wit/world.wit" "src/lib.rs" "input.json" "cassettes/first.json" "README.md"
     "expert/manifest.toml" "expert/wit/world.wit" "expert/src/lib.rs" "expert/input.json");
 static WORKSPACE: Template = template!("workspace":
-    ".github/workflows/agenthost.yml" "README.md" "agenthost-policy.toml" "agenthost.toml" "gitignore"
-    "inputs/companies.csv" "inputs/map.json" "inputs/recover.json" "inputs/research.json" "inputs/tickets.csv"
-    "inputs/validate.json" "manifest.toml" "plugins/map/cassettes/first.json" "plugins/map/manifest.toml"
-    "plugins/map/src/lib.rs" "plugins/map/wit/world.wit" "plugins/recover/cassettes/escalated.json"
-    "plugins/recover/cassettes/first.json" "plugins/recover/manifest.toml" "plugins/recover/src/lib.rs"
-    "plugins/research/cassettes/first.json" "plugins/research/manifest.toml" "plugins/research/src/lib.rs"
-    "plugins/validate/cassettes/first.json" "plugins/validate/manifest.toml" "plugins/validate/src/lib.rs"
-    "schemas/company.schema.json" "wit/deps/ask/world.wit");
+    ".github/workflows/agenthost.yml" "HEARTBEAT.md" "MEMORY.md" "README.md" "agenthost-policy.toml"
+    "agenthost.toml" "gitignore" "inputs/companies.csv" "inputs/heartbeat.json" "inputs/inbox.md"
+    "inputs/map.json" "inputs/recover.json" "inputs/research.json" "inputs/tickets.csv" "inputs/validate.json"
+    "manifest.toml" "memory/gitignore" "plugins/heartbeat/cassettes/first.json"
+    "plugins/heartbeat/manifest.toml" "plugins/heartbeat/src/lib.rs" "plugins/map/cassettes/first.json"
+    "plugins/map/manifest.toml" "plugins/map/src/lib.rs" "plugins/map/wit/world.wit"
+    "plugins/recover/cassettes/escalated.json" "plugins/recover/cassettes/first.json"
+    "plugins/recover/manifest.toml" "plugins/recover/src/lib.rs" "plugins/research/cassettes/first.json"
+    "plugins/research/manifest.toml" "plugins/research/src/lib.rs" "plugins/validate/cassettes/first.json"
+    "plugins/validate/manifest.toml" "plugins/validate/src/lib.rs" "schemas/company.schema.json"
+    "wit/deps/ask/world.wit");
 /// The files of every plugin that is a project.
 static PLUGIN: Template = &[
     ("gitignore", include_str!("templates/gitignore")),

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use agenthost::plugin::build;
 use agenthost_tests::env::{Output, TestEnv};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::new::{cargo, projects};
 
-const PLUGINS: [&str; 4] = ["map", "recover", "research", "validate"];
+const PLUGINS: [&str; 5] = ["heartbeat", "map", "recover", "research", "validate"];
 
 /// A machine with the workspace `acme`, without models but those that its configuration names.
 fn workspace() -> (TestEnv, PathBuf) {
@@ -63,6 +63,25 @@ fn all_of_it_builds_tests_and_runs_as_it_is() {
     let tickets = text(dir.join("inputs/tickets.csv"));
     assert_eq!(labels.lines().count(), tickets.lines().count(), "{labels}");
     assert!(labels.lines().skip(1).all(|line| line.contains(",ok,")), "{labels}");
+
+    let schedule = || -> Value {
+        let listed = ran(&machine, &dir, "agenthost schedules --json").stdout;
+        serde_json::from_str::<Value>(&listed).unwrap()["schedules"][0].clone()
+    };
+    let first = schedule();
+    assert_eq!(
+        (&first["name"], first["last"].is_object()),
+        (&json!("heartbeat"), true),
+        "{first}"
+    );
+    let findings: Value = serde_json::from_str(&text(dir.join("memory/findings.json"))).unwrap();
+    assert_eq!(
+        findings.as_object().unwrap().len(),
+        3,
+        "an item of the checklist is not remembered: {findings}"
+    );
+    let again = ran(&machine, &dir, "agenthost heartbeat --once");
+    assert_eq!(schedule()["last"], first["last"], "it is not due yet: {again}");
 
     let show = ran(
         &machine,
@@ -143,10 +162,14 @@ fn its_author_trusts_it_and_others_are_asked() {
     assert_eq!(machine.run(["new", "acme", "--workspace"]).code, 0);
     let dir = machine.cwd().join("acme");
     let listed = ran(&machine, &dir, "agenthost trust --list").stdout;
-    assert!(
-        listed.contains("acme/agenthost.toml") && listed.contains("builds crates in"),
-        "{listed}"
-    );
+    for accepted in [
+        "acme/agenthost.toml",
+        "builds crates in",
+        "acme:heartbeat: may read and write",
+        "schedule heartbeat",
+    ] {
+        assert!(listed.contains(accepted), "{accepted} in {listed}");
+    }
     let limits = ran(&machine, &dir, "agenthost doctor || true").stdout;
     assert!(
         limits.contains("cost $0.02"),

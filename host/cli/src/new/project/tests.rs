@@ -140,7 +140,7 @@ fn an_orchestrator_has_the_interface_of_its_sub_agent() {
 }
 
 /// The plugins of a workspace.
-const PATTERNS: [&str; 4] = ["map", "recover", "research", "validate"];
+const PATTERNS: [&str; 5] = ["heartbeat", "map", "recover", "research", "validate"];
 
 #[test]
 fn a_workspace_is_named_throughout() {
@@ -155,7 +155,7 @@ fn a_workspace_is_named_throughout() {
         }
     }
     assert!(files["README.md"].starts_with("# local-team\n"));
-    for hidden in [".gitignore", ".github/workflows/agenthost.yml"] {
+    for hidden in [".gitignore", "memory/.gitignore", ".github/workflows/agenthost.yml"] {
         assert!(files.contains_key(hidden), "{hidden}");
     }
     for plugin in PATTERNS {
