@@ -83,6 +83,7 @@ mod all {
         mod real_model;
         mod std_plugins;
         mod toolchain;
+        mod workspace;
     }
 }
 

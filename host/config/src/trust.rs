@@ -147,6 +147,39 @@ pub fn accept(env: &Env, file: &Path) -> Result<TrustRecord, ConfigError> {
     Ok(keep(env, review(env, file)?)?)
 }
 
+/// Records the acceptance of a project that the operator has just created: its directories and its crates, but not the
+/// files above it that influence a build, and no lift of the operator's own limits.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// use agenthost_config::{Config, Env, trust};
+///
+/// let env = Env::new([].into(), dir, Some(dir.join("home")));
+/// std::fs::create_dir(dir.join("notes"))?;
+/// let text = "[limits]\ntasks = 500\n[grants.'acme:diary']\ndirs = ['notes::/notes:rw']\n";
+/// std::fs::write(dir.join("agenthost.toml"), text)?;
+/// assert!(Config::load(&env).is_err());
+/// let record = trust::accept_created(&env, "agenthost.toml".as_ref())?;
+/// assert_eq!((record.dirs.len(), record.lifts.len()), (1, 0));
+/// assert_eq!(Config::load(&env)?.limits().tasks, Some(100));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// As [`accept`].
+pub fn accept_created(env: &Env, file: &Path) -> Result<TrustRecord, ConfigError> {
+    let mut record = review(env, file)?;
+    record.lifts.clear();
+    if let Some(crates) = &mut record.crates {
+        crates.outside.clear();
+    }
+    Ok(keep(env, record)?)
+}
+
 /// Removes the record of `file`; returns false if there was none. The file itself need not exist anymore.
 ///
 /// # Errors

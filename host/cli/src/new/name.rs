@@ -76,6 +76,19 @@ impl Name {
             name: name.to_owned(),
         })
     }
+
+    /// Parses the name of a workspace. It is the namespace of its plugins, unless another one is given.
+    pub(super) fn parse_workspace(given: &str, namespace: Option<&str>) -> Result<Self> {
+        let name = Self::parse(given, namespace, false)?;
+        if namespace.is_some() || given.contains(':') {
+            return Ok(name);
+        }
+        check("namespace", &name.name, NAMESPACES, LONGEST)?;
+        Ok(Self {
+            namespace: name.name.clone(),
+            ..name
+        })
+    }
 }
 
 fn check(what: &str, text: &str, reserved: &[&str], longest: usize) -> Result<()> {
@@ -172,6 +185,20 @@ mod tests {
         for given in ["wasi:x", "agenthost:x", "interface:x", "Acme:x", ":x"] {
             assert!(refusal(given).0.starts_with("namespace `"), "{given}");
         }
+    }
+
+    #[test]
+    fn a_workspace_gives_its_plugins_its_name() {
+        let name = |given, namespace| {
+            let name = Name::parse_workspace(given, namespace).unwrap();
+            format!("{}:{}", name.namespace, name.name)
+        };
+        assert_eq!(name("acme", None), "acme:acme");
+        assert_eq!(name("team:acme", None), "team:acme");
+        assert_eq!(name("acme", Some("team")), "team:acme");
+        let said = |given| Name::parse_workspace(given, None).unwrap_err().to_string();
+        assert_eq!(said("wasi"), "namespace `wasi`: reserved");
+        assert_eq!(said("My_Team"), refusal("My_Team").0);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The files of a new project, and writing them to disk: all of them or none.
 //!
-//! The templates are projects themselves, written for a plugin `local:my-plugin` outside of any other workspace. This
-//! module replaces the parts that differ from that. A template's `Cargo.toml` is called `manifest.toml`, since cargo
-//! leaves a directory with a manifest out of a package.
+//! The templates are projects themselves, written for a plugin `local:my-plugin` outside of any other workspace, or for
+//! a workspace `my-workspace` whose plugins have the namespace `local`. This module replaces the parts that differ from
+//! that. A template's `Cargo.toml` is called `manifest.toml`, since cargo leaves a directory with a manifest out of a
+//! package, and its `.gitignore` is called `gitignore`, since git would apply it to the templates.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,12 +14,13 @@ use super::name::{Name, SUB_AGENT};
 use super::sdk::{self, Sdk};
 use agenthost::error::{Error, Result};
 
-/// The kind of a new plugin.
+/// The kind of a new project: a plugin, or a workspace with one plugin for each pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Leaf,
     Batch,
     Orchestrator,
+    Workspace,
 }
 
 type Template = &'static [(&'static str, &'static str)];
@@ -36,9 +38,21 @@ static BATCH: Template = template!("batch":
 static ORCHESTRATOR: Template = template!("orchestrator":
     "manifest.toml" "wit/world.wit" "src/lib.rs" "input.json" "cassettes/first.json" "README.md"
     "expert/manifest.toml" "expert/wit/world.wit" "expert/src/lib.rs" "expert/input.json");
-/// The files of every project.
-static ALL: Template = &[
-    (".gitignore", include_str!("templates/gitignore")),
+static WORKSPACE: Template = template!("workspace":
+    ".github/workflows/agenthost.yml" "HEARTBEAT.md" "MEMORY.md" "README.md" "agenthost-policy.toml"
+    "agenthost.toml" "gitignore" "inputs/companies.csv" "inputs/heartbeat.json" "inputs/inbox.md"
+    "inputs/map.json" "inputs/recover.json" "inputs/research.json" "inputs/tickets.csv" "inputs/validate.json"
+    "manifest.toml" "memory/gitignore" "plugins/heartbeat/cassettes/first.json"
+    "plugins/heartbeat/manifest.toml" "plugins/heartbeat/src/lib.rs" "plugins/map/cassettes/first.json"
+    "plugins/map/manifest.toml" "plugins/map/src/lib.rs" "plugins/map/wit/world.wit"
+    "plugins/recover/cassettes/escalated.json" "plugins/recover/cassettes/first.json"
+    "plugins/recover/manifest.toml" "plugins/recover/src/lib.rs" "plugins/research/cassettes/first.json"
+    "plugins/research/manifest.toml" "plugins/research/src/lib.rs" "plugins/validate/cassettes/first.json"
+    "plugins/validate/manifest.toml" "plugins/validate/src/lib.rs" "schemas/company.schema.json"
+    "wit/deps/ask/world.wit");
+/// The files of every plugin that is a project.
+static PLUGIN: Template = &[
+    ("gitignore", include_str!("templates/gitignore")),
     ("cassettes/README.md", include_str!("templates/cassettes.md")),
 ];
 
@@ -53,6 +67,15 @@ impl Kind {
             Self::Leaf => LEAF,
             Self::Batch => BATCH,
             Self::Orchestrator => ORCHESTRATOR,
+            Self::Workspace => WORKSPACE,
+        }
+    }
+
+    /// Returns the files that projects of several kinds have.
+    fn common(self) -> Template {
+        match self {
+            Self::Leaf | Self::Batch | Self::Orchestrator => PLUGIN,
+            Self::Workspace => &[],
         }
     }
 
@@ -61,7 +84,7 @@ impl Kind {
     fn files(self, name: &Name, sdk: &Sdk, member: bool) -> Vec<(PathBuf, String)> {
         let snake = name.name.replace('-', "_");
         let mut files = Vec::new();
-        for (place, text) in self.template().iter().chain(ALL) {
+        for (place, text) in self.template().iter().chain(self.common()) {
             let mut text = (*text).to_owned();
             if place.ends_with("manifest.toml") {
                 text = sdk.depend(&text);
@@ -78,6 +101,7 @@ impl Kind {
             }
             let text = text
                 .replace("my-plugin", &name.name)
+                .replace("my-workspace", &name.name)
                 .replace("my_plugin", &snake)
                 .replace("local:", &format!("{}:", name.namespace));
             if *place == "expert/wit/world.wit" {
@@ -85,10 +109,20 @@ impl Kind {
                 let copy = format!("wit/deps/{}{SUB_AGENT}/world.wit", name.name);
                 files.push((PathBuf::from(copy), text.clone()));
             }
-            files.push((PathBuf::from(place.replace("manifest.toml", "Cargo.toml")), text));
+            files.push((in_project(place), text));
         }
         files.sort();
         files
+    }
+}
+
+/// Returns the place of a template's file in a project.
+fn in_project(place: &str) -> PathBuf {
+    let path = Path::new(place);
+    match path.file_name().and_then(|name| name.to_str()) {
+        Some("manifest.toml") => path.with_file_name("Cargo.toml"),
+        Some("gitignore") => path.with_file_name(".gitignore"),
+        _ => path.to_owned(),
     }
 }
 
@@ -116,10 +150,13 @@ pub(super) fn write(kind: Kind, name: &Name, dir: &Path) -> Result<Vec<PathBuf>>
     if dir.symlink_metadata().is_ok() {
         return Err(taken());
     }
-    let sdk = Sdk::of(dir);
     let claimant = claimant(dir);
-    if let (Sdk::Vendored, Some(root)) = (&sdk, &claimant) {
-        // cargo rejects two copies of the SDK in one workspace, and then nothing in it can be built.
+    let sdk = Sdk::of(dir, claimant.as_deref());
+    if let Some(root) = claimant
+        .as_ref()
+        .filter(|_| kind == Kind::Workspace || sdk == Sdk::Vendored)
+    {
+        // cargo rejects a workspace in another one, and two copies of the SDK in one, and then nothing in it can be built.
         let place = dir.strip_prefix(root).unwrap_or(dir).display();
         let manifest = root.join("Cargo.toml");
         return Err(Error::usage(format!("{}: the workspace in {} claims it as a member", dir.display(), manifest.display()))

@@ -22,20 +22,24 @@ static FILES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/sdk.rs"));
 pub(super) enum Sdk {
     /// A copy within the project.
     Vendored,
-    /// The repository that contains the project; relative to the project.
+    /// The SDK of the repository or of the workspace that contains the project; relative to the project.
     Path(PathBuf),
     /// A registry: the sources were not there when this program was built.
     Registry,
 }
 
 impl Sdk {
-    /// Returns the source for a project at `dir`, an absolute path.
-    pub(super) fn of(dir: &Path) -> Self {
+    /// Returns the source for a project at `dir`, an absolute path. `claimant` is the cargo workspace that counts it among
+    /// its members.
+    pub(super) fn of(dir: &Path, claimant: Option<&Path>) -> Self {
         let mut up = PathBuf::new();
         for above in dir.ancestors().skip(1) {
             up.push("..");
             if is_repository(above) {
                 return Self::Path(up.join("sdk"));
+            }
+            if claimant == Some(above) && has_copy(above) {
+                return Self::Path(up.join(DIR));
             }
         }
         if FILES.is_empty() {
@@ -59,15 +63,24 @@ impl Sdk {
 
 /// Returns whether `dir` is the repository of this program, at the same version.
 fn is_repository(dir: &Path) -> bool {
-    let read = |name: &str| fs::read_to_string(dir.join(name)).ok()?.parse::<Table>().ok();
-    let text = |table: &Table, path: &[&str]| {
-        let (first, rest) = path.split_first()?;
-        let found = rest.iter().try_fold(table.get(*first)?, |value, key| value.get(key))?;
-        found.as_str().map(str::to_owned)
-    };
-    let name = read("sdk/Cargo.toml").and_then(|sdk| text(&sdk, &["package", "name"]));
-    let version = read("Cargo.toml").and_then(|root| text(&root, &["workspace", "package", "version"]));
+    let name = value(&dir.join("sdk/Cargo.toml"), &["package", "name"]);
+    let version = value(&dir.join("Cargo.toml"), &["workspace", "package", "version"]);
     name.as_deref() == Some("agenthost-sdk") && version.as_deref() == Some(VERSION)
+}
+
+/// Returns whether the workspace in `dir` has a copy of the SDK at the same version.
+fn has_copy(dir: &Path) -> bool {
+    let manifest = dir.join(DIR).join("Cargo.toml");
+    let [name, version] = ["name", "version"].map(|key| value(&manifest, &["package", key]));
+    name.as_deref() == Some("agenthost-sdk") && version.as_deref() == Some(VERSION)
+}
+
+/// Returns a text in a manifest; `None` if the file cannot be read, or has no such text.
+fn value(manifest: &Path, path: &[&str]) -> Option<String> {
+    let table = fs::read_to_string(manifest).ok()?.parse::<Table>().ok()?;
+    let (first, rest) = path.split_first()?;
+    let found = rest.iter().try_fold(table.get(*first)?, |value, key| value.get(key))?;
+    found.as_str().map(str::to_owned)
 }
 
 /// Returns the files of the copy, by their paths in the project's directory.
@@ -230,11 +243,11 @@ mod tests {
             .join("../..")
             .canonicalize()
             .unwrap();
-        let of = |dir: &str| Sdk::of(&root.join(dir));
+        let of = |dir: &str| Sdk::of(&root.join(dir), None);
         assert_eq!(of("x"), Sdk::Path("../sdk".into()));
         assert_eq!(of("plugins/x"), Sdk::Path("../../sdk".into()));
         let outside = tempfile::tempdir().unwrap();
-        assert_eq!(Sdk::of(&outside.path().join("x")), Sdk::Vendored);
+        assert_eq!(Sdk::of(&outside.path().join("x"), None), Sdk::Vendored);
 
         let both = "a = { path = \"vendor/agenthost-sdk\" }\nb = { path = \"../vendor/agenthost-sdk\" }";
         assert_eq!(

@@ -32,7 +32,7 @@ pub(crate) fn projects() -> TestEnv {
 }
 
 /// Runs cargo in a project; if it fails, panics with its output.
-fn cargo(dir: &Path, args: &[&str]) {
+pub(super) fn cargo(dir: &Path, args: &[&str]) {
     let mut cargo = Command::new("cargo");
     cargo.args(args).current_dir(dir);
     // The variables that the cargo running this test sets are meant for its own build.

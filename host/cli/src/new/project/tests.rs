@@ -6,6 +6,7 @@ use wit_parser::UnresolvedPackageGroup;
 
 use super::*;
 
+/// The kinds that are one plugin.
 const KINDS: [Kind; 3] = [Kind::Leaf, Kind::Batch, Kind::Orchestrator];
 
 fn name(text: &str) -> Name {
@@ -30,7 +31,8 @@ fn every_file_of_the_templates_is_used() {
         }
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/new/templates");
-    for (kind, dir) in KINDS.iter().zip(["leaf", "batch", "orchestrator"]) {
+    let kinds = KINDS.into_iter().chain([Kind::Workspace]);
+    for (kind, dir) in kinds.zip(["leaf", "batch", "orchestrator", "workspace"]) {
         let mut found = Vec::new();
         below(&root.join(dir), &mut found);
         let names = found
@@ -135,6 +137,125 @@ fn an_orchestrator_has_the_interface_of_its_sub_agent() {
     let path = &manifest["package"]["metadata"]["agenthost"]["sub-agents"]["acme:scan-expert"]["path"];
     assert_eq!(path.as_str(), Some("expert"));
     assert!(files["src/lib.rs"].contains("use scan_expert as expert;"));
+}
+
+/// The plugins of a workspace.
+const PATTERNS: [&str; 5] = ["heartbeat", "map", "recover", "research", "validate"];
+
+#[test]
+fn a_workspace_is_named_throughout() {
+    let files = files(Kind::Workspace, "acme:local-team", false);
+    for (place, text) in &files {
+        assert!(!text.contains("local:") && !text.contains("my-workspace"), "{place}");
+        if place.ends_with(".json") {
+            serde_json::from_str::<serde_json::Value>(text).unwrap();
+        }
+        if place.ends_with(".toml") {
+            text.parse::<Table>().unwrap();
+        }
+    }
+    assert!(files["README.md"].starts_with("# local-team\n"));
+    for hidden in [".gitignore", "memory/.gitignore", ".github/workflows/agenthost.yml"] {
+        assert!(files.contains_key(hidden), "{hidden}");
+    }
+    for plugin in PATTERNS {
+        let file = |name: &str| &files[&format!("plugins/{plugin}/{name}")];
+        assert!(
+            files["README.md"].contains(&format!("| [{plugin}](plugins/{plugin}/")),
+            "{plugin}"
+        );
+        let manifest: Table = file("Cargo.toml").parse().unwrap();
+        assert_eq!(manifest["package"]["name"].as_str(), Some(plugin));
+        assert!(
+            manifest["package"]["metadata"]["agenthost"]["limits"]
+                .get("tokens")
+                .is_some(),
+            "{plugin}"
+        );
+        let (code, tests) = file("src/lib.rs").split_once("#[cfg(test)]").unwrap();
+        assert!(code.lines().count() < 100, "{plugin}");
+        assert!(code.starts_with("//! ") && tests.contains("#[test]"), "{plugin}");
+    }
+}
+
+#[test]
+fn the_cassettes_of_a_workspace_are_runs_of_its_inputs() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |path: &str| dir.path().join(path);
+    let name = Name::parse_workspace("acme", None).unwrap();
+    write(Kind::Workspace, &name, &at("acme")).unwrap();
+    let mut plugins: Vec<_> = fs::read_dir(at("acme/plugins"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    plugins.sort();
+    assert_eq!(plugins, PATTERNS);
+    for plugin in PATTERNS {
+        let cassettes = agenthost::journal::cassette::of_plugin(&at("acme/plugins").join(plugin)).unwrap();
+        let input = fs::read_to_string(at(&format!("acme/inputs/{plugin}.json"))).unwrap();
+        let input: serde_json::Value = serde_json::from_str(&input).unwrap();
+        assert!(
+            cassettes.iter().any(|(_, cassette)| cassette.input == input),
+            "{plugin}"
+        );
+        for (_, cassette) in cassettes {
+            assert_eq!(cassette.plugin, format!("acme:{plugin}@0.1.0"));
+            for task in cassette.tasks.iter().skip(1) {
+                assert_eq!(task.plugin, "agenthost:ask@0.1.0");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_workspace_has_the_interface_of_the_plugin_that_it_starts() {
+    let ask = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins/std/ask/wit/world.wit");
+    let files = files(Kind::Workspace, "x", false);
+    assert_eq!(files["wit/deps/ask/world.wit"], fs::read_to_string(ask).unwrap());
+}
+
+#[test]
+fn a_workspace_is_never_a_member_of_another_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |path: &str| dir.path().join(path);
+    // Even where no copy of the SDK is made, as in its own repository.
+    fs::create_dir_all(at("sdk")).unwrap();
+    fs::create_dir_all(at("plugins")).unwrap();
+    fs::write(at("sdk/Cargo.toml"), "[package]\nname = \"agenthost-sdk\"\n").unwrap();
+    let version = sdk::VERSION;
+    let root = format!("[workspace]\nmembers = [\"plugins/*\"]\n[workspace.package]\nversion = \"{version}\"\n");
+    fs::write(at("Cargo.toml"), root).unwrap();
+    let name = Name::parse_workspace("acme", None).unwrap();
+    let error = write(Kind::Workspace, &name, &at("plugins/acme")).unwrap_err();
+    assert!(error.to_string().ends_with("claims it as a member"), "{error}");
+    write(Kind::Workspace, &name, &at("acme")).unwrap();
+    let manifest = fs::read_to_string(at("acme/Cargo.toml")).unwrap();
+    assert!(
+        manifest.contains("path = \"../sdk\"") && !manifest.contains("vendor"),
+        "{manifest}"
+    );
+}
+
+#[test]
+fn a_plugin_in_a_workspace_uses_its_sdk() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |path: &str| dir.path().join(path);
+    let workspace = Name::parse_workspace("acme", None).unwrap();
+    write(Kind::Workspace, &workspace, &at("acme")).unwrap();
+    write(Kind::Orchestrator, &name("acme:advice"), &at("acme/plugins/advice")).unwrap();
+    let manifest = |path: &str| fs::read_to_string(at("acme/plugins/advice").join(path)).unwrap();
+    assert!(manifest("Cargo.toml").contains("{ path = \"../../vendor/agenthost-sdk\" }"));
+    assert!(manifest("expert/Cargo.toml").contains("{ path = \"../../../vendor/agenthost-sdk\" }"));
+    assert!(!manifest("Cargo.toml").contains("[workspace]") && !at("acme/plugins/advice/vendor").exists());
+
+    // A project that the workspace does not claim, and one beside an SDK of another version, have a copy of their own.
+    write(Kind::Leaf, &name("tool"), &at("acme/tool")).unwrap();
+    assert!(at("acme/tool/vendor").exists());
+    let sdk = at("acme/vendor/agenthost-sdk/Cargo.toml");
+    let other = fs::read_to_string(&sdk).unwrap().replace(sdk::VERSION, "9.9.9");
+    fs::write(&sdk, other).unwrap();
+    let error = write(Kind::Leaf, &name("late"), &at("acme/plugins/late")).unwrap_err();
+    assert!(error.to_string().ends_with("claims it as a member"), "{error}");
 }
 
 #[test]
