@@ -388,6 +388,17 @@ impl ScheduleState {
 
 /// Returns whether a retry cannot cure a failure of a run that called these models: the key, the account, the request or
 /// the permissions have to change first.
+///
+/// ```
+/// use agenthost::run::ModelReport;
+/// use agenthost::schedule::is_incurable;
+/// use agenthost::{Failure, FailureClass};
+///
+/// let mut report = ModelReport::new("fast", "local/small");
+/// report.requests = 1;
+/// report.errors = [("authentication".to_owned(), 1)].into();
+/// assert!(is_incurable(&Failure::new(FailureClass::Model, "invalid key"), &[report]));
+/// ```
 pub fn is_incurable(failure: &Failure, models: &[ModelReport]) -> bool {
     use ProviderErrorKind as Kind;
     const INCURABLE: [Kind; 6] = [

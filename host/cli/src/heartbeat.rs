@@ -29,6 +29,8 @@ use agenthost::schedule::{ScheduleFile, ScheduleMode};
 const LOOK: Duration = Duration::from_secs(5);
 /// The shortest one, in milliseconds.
 const SHORTEST_LOOK: u64 = 5;
+/// The number of times that a restart looks for the lock of a schedule.
+const LOOKS_FOR_LOCK: u32 = 100;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -53,7 +55,7 @@ pub(super) async fn heartbeat(args: &Args, global: &Global, env: &Env, printer: 
     let config = global.config(env)?;
     let state = state_dir(env)?;
     if let Some(name) = &args.restart {
-        return restart(find(&config, name)?, &state, printer);
+        return restart(find(&config, name)?, &state, printer).await;
     }
     let chosen = chosen(&config, &args.names)?;
     let overviews = || {
@@ -102,11 +104,20 @@ pub(super) async fn heartbeat(args: &Args, global: &Global, env: &Env, printer: 
 }
 
 /// Lets a schedule that stopped itself run again.
-fn restart((name, schedule): (&str, &ScheduleConfig), state_dir: &Path, printer: &Printer) -> Result<ExitCode> {
+async fn restart((name, schedule): (&str, &ScheduleConfig), state_dir: &Path, printer: &Printer) -> Result<ExitCode> {
     let file = ScheduleFile::new(state_dir, schedule.origin.file(), name);
-    let Some(lock) = file.try_lock()? else {
-        return Err(Error::usage(format!("a run of the schedule {name} is going on"))
-            .with_hint("Wait for its end; `agenthost schedules` shows it."));
+    let mut looks = 0;
+    let lock = loop {
+        match file.try_lock()? {
+            Some(lock) => break lock,
+            None if looks == LOOKS_FOR_LOCK => {
+                return Err(Error::usage(format!("a run of the schedule {name} is going on"))
+                    .with_hint("Wait for its end; `agenthost schedules` shows it."));
+            }
+            // Another process may only look at it, which takes a moment.
+            None => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+        looks += 1;
     };
     let mut state = lock.read()?;
     state.adapt(schedule, now_ms());
@@ -150,7 +161,14 @@ async fn look_once(runner: &ScheduleRunner<'_>) -> u8 {
     match runner.look(ScheduleMode::Once).await {
         Ok(Step::Ended(code)) => code,
         Ok(Step::Busy) => {
-            runner.say("not started: another process runs it");
+            // If the other process only looks, it does what is due.
+            let state = runner.file.read().ok();
+            if state
+                .and_then(|state| state.running)
+                .is_some_and(|running| running.is_alive())
+            {
+                runner.say("not started: another process runs it");
+            }
             exit::DONE
         }
         Ok(Step::Wait(_)) => exit::DONE,

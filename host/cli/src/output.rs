@@ -425,6 +425,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_code_that_matters_most_is_kept() {
+        assert_eq!(most_serious([]), 0);
+        assert_eq!(most_serious([0, 1, 0]), 1);
+        assert_eq!(most_serious([5, 3, 2]), 5);
+        assert_eq!(most_serious([130, 70, 4]), 70);
+    }
+
+    #[test]
     fn every_class_has_the_exit_code_that_scripts_rely_on() {
         let code = |class| format!("{:?}", exit_code(&Outcome::Failure(Failure::new(class, "")), false));
         let expected = |n: u8| format!("{:?}", ExitCode::from(n));

@@ -47,8 +47,13 @@ impl Stage {
         let registry = format!("registry {EVIL}");
         let config = format!(
             "[models]\nfast = {model}\n\n[providers.local]\nkind = \"openai\"\nbase-url = \"{url}\"\n\n\
-             [registries]\ndemo = {registry}\n",
+             [registries]\ndemo = {registry}\n\n[prices.{model}]\ninput = 1\noutput = 1\n\n\
+             [schedules.fails]\nevery = \"1h\"\nplugin = \"{fails}\"\ninput = {{ failed = {evil} }}\ncost-per-day = 1\n\n\
+             [schedules.asks]\nevery = \"1h\"\nplugin = \"agenthost:ask\"\ninput = {{ task = \"x\" }}\ncost-per-day = 1\n\n\
+             [schedules.lost]\nevery = \"1h\"\nplugin = {evil}\ncost-per-day = 1\n",
             model = toml(&format!("local/{EVIL}")),
+            fails = guest("fails"),
+            evil = toml(EVIL),
             url = server.url(),
             registry = toml(&format!("./{registry}")),
         );
@@ -327,6 +332,22 @@ fn rows(stage: &Stage) -> Vec<(&'static str, Vec<Vec<String>>)> {
                 owned(&["trust"]),
                 owned(&["trust", "--list"]),
             ],
+        ),
+        // They are trusted by now.
+        (
+            "heartbeat",
+            vec![
+                owned(&["heartbeat", "fails", "--once"]),
+                owned(&["heartbeat", "lost", "--once"]),
+                owned(&["heartbeat", "asks", "--once", "--json"]),
+                owned(&["heartbeat", "--plan"]),
+                owned(&["heartbeat", EVIL, "--once"]),
+                owned(&["heartbeat", "--restart", EVIL]),
+            ],
+        ),
+        (
+            "schedules",
+            vec![owned(&["schedules"]), owned(&["schedules", "--json"])],
         ),
         ("key new", vec![owned(&["key", "new", EVIL, "--no-password"])]),
         ("key list", vec![owned(&["key", "list"])]),

@@ -29,6 +29,20 @@ pub struct ScheduleFile {
 
 impl ScheduleFile {
     /// Names the file of the schedule `name` of the configuration file `config` in the state directory `state`.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let state = tempfile::tempdir()?;
+    /// use agenthost::schedule::ScheduleFile;
+    ///
+    /// let file = ScheduleFile::new(state.path(), "agenthost.toml".as_ref(), "tidy");
+    /// assert_eq!(file.read()?.last, None, "it never ran");
+    /// let lock = file.try_lock()?.ok_or("nobody has it")?;
+    /// assert!(file.try_lock()?.is_none());
+    /// lock.write(&lock.read()?)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(state: &Path, config: &Path, name: &str) -> Self {
         Self {
             path: state.join(FOLDER).join(format!("{}-{name}.json", of_file(config))),

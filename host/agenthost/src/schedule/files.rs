@@ -18,6 +18,26 @@ const MOST_BYTES: u64 = MAX_CALL_BYTES as u64;
 const MOST_COMPARED: u64 = 1 << 30;
 
 /// The files of a schedule, as they are at one time.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// use agenthost::config::{Config, Env};
+/// use agenthost::schedule::ScheduleInputs;
+///
+/// std::fs::write(dir.join("list.md"), "# Today\n- call Ada")?;
+/// let text = "[schedules.tidy]\nevery = '1h'\nplugin = 'agenthost:ask'\nchecklist = 'list.md'\n\
+///             set = { task = '@list.md' }\ncost-per-day = 1";
+/// std::fs::write(dir.join("agenthost.toml"), text)?;
+/// let config = Config::load(&Env::new([].into(), dir, Some(dir.join("home"))))?;
+/// let tidy = &config.schedules()["tidy"];
+///
+/// assert!(!ScheduleInputs::read(tidy)?.is_empty);
+/// assert_eq!(ScheduleInputs::of_run(tidy)?["task"], "# Today\n- call Ada");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScheduleInputs {
     /// `true` if there is a checklist and nothing is on it.
@@ -117,6 +137,13 @@ fn unreadable(key: &str, path: &Path, error: &std::io::Error) -> Error {
 }
 
 /// Returns whether nothing is on a checklist: it has only blank lines, headings, comments and list items without text.
+///
+/// ```
+/// use agenthost::schedule::is_empty_list;
+///
+/// assert!(is_empty_list("# Today\n<!-- add tasks here -->\n- [ ]\n"));
+/// assert!(!is_empty_list("# Today\n- [ ] call Ada\n"));
+/// ```
 pub fn is_empty_list(text: &str) -> bool {
     let mut rest = text;
     let mut shown = String::new();

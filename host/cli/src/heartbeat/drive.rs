@@ -227,12 +227,13 @@ impl ScheduleRunner<'_> {
 
     /// Starts a run.
     async fn begin(&self, limits: &LimitsPatch) -> Result<Begun> {
+        // Soon after the check of the places of its files, which may become links.
+        let input = ScheduleInputs::of_run(self.schedule)?;
         let env = self.env.at(self.schedule.dir());
         let config = self.config.clone();
         let host = schedule_host(config, self.name, self.global, self.env, max_memory(limits))?;
         let which = PluginArgs::of(&self.schedule.plugin);
         let plugin = which.load(&host, &env, self.printer).await?;
-        let input = ScheduleInputs::of_run(self.schedule)?;
         let own = host.limits(&plugin, limits);
         let most = own.clone().narrowed_by(&host.config().run().limits);
         check_models(&host, &plugin, &most, Some(self.name), self.printer)?;
@@ -525,4 +526,59 @@ fn is_nothing(output: &Value) -> bool {
 /// Returns the time at which the allowance `key` begins anew, in milliseconds since 1970.
 fn renewal(key: &str) -> u64 {
     millis(allowance::renewed(key, SystemTime::now()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_output_without_anything_to_report_is_nothing() {
+        for output in [
+            json!(null),
+            json!(""),
+            json!(" \n"),
+            json!({"changes": [], "checked": 3}),
+        ] {
+            assert!(is_nothing(&output), "{output}");
+        }
+        for output in [
+            json!("ok"),
+            json!(0),
+            json!(false),
+            json!([]),
+            json!({}),
+            json!({"changes": [1]}),
+        ] {
+            assert!(!is_nothing(&output), "{output}");
+        }
+    }
+
+    #[test]
+    fn the_rest_of_a_day_is_a_limit_of_the_day_and_any_other_is_a_failure() {
+        let end = |owner: Option<LimitOwner>, limit: LimitKind, by_rest: bool| {
+            let mut failure = Failure::exhausted(limit, "no more");
+            failure.owner = owner;
+            let ended = EndedRun {
+                run: "r".to_owned(),
+                plugin: "a:b".to_owned(),
+                outcome: Outcome::Failure(failure),
+                cost: None,
+                models: Vec::new(),
+                resumed: false,
+                by_rest,
+            };
+            matches!(scheduled_end(&ended, false), ScheduleEnd::LimitReached(_))
+        };
+        let allowance = LimitOwner::Allowance {
+            key: "cost-per-day".to_owned(),
+            project: false,
+            schedule: Some("tidy".to_owned()),
+        };
+        assert!(end(Some(allowance), LimitKind::Cost, false));
+        assert!(end(None, LimitKind::Cost, true));
+        assert!(!end(None, LimitKind::Cost, false), "its own limit");
+        assert!(!end(None, LimitKind::Tokens, true));
+        assert!(!end(Some(LimitOwner::Task("root/0".to_owned())), LimitKind::Cost, true));
+    }
 }
