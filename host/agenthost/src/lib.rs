@@ -153,7 +153,7 @@ pub mod plugin {
         SubAgentImport, provenance, read, refuse,
     };
     #[doc(hidden)]
-    pub use agenthost_plugin::{bounds, types};
+    pub use agenthost_plugin::{bounds, is_decoding, types};
 }
 
 /// The supported model services.

@@ -311,6 +311,9 @@ pub(super) fn hanging(text: &str) -> Cow<'_, str> {
 /// Reports panics like any other message: they may quote a text of a plugin.
 pub(super) fn report_panics() {
     std::panic::set_hook(Box::new(|panic| {
+        if agenthost::plugin::is_decoding() {
+            return;
+        }
         let backtrace = std::backtrace::Backtrace::capture();
         let trace = match backtrace.status() {
             std::backtrace::BacktraceStatus::Captured => format!("\n{backtrace}"),

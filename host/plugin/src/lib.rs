@@ -13,6 +13,7 @@ pub mod build;
 mod bytes;
 mod contract;
 mod custom_sections;
+mod decode;
 #[cfg(feature = "build")]
 mod deps;
 mod digest;
@@ -34,6 +35,8 @@ use self::types::ValueError;
 use agenthost_core::limits::{KeepBack, LimitsPatch};
 
 pub use self::bytes::{MAX_PLUGIN_BYTES, read};
+#[doc(hidden)]
+pub use self::decode::is_decoding;
 pub use self::digest::Digest;
 pub use self::error::{ComponentError, CoreEnvironment, InvalidDigest, PluginFileError};
 pub use self::imports::{Import, ImportsRefused, refuse};
@@ -153,12 +156,11 @@ impl Plugin {
     /// ```
     pub fn read(bytes: &[u8]) -> Result<Self, ComponentError> {
         let instance_bytes = bytes::check(bytes)?;
-        let (resolve, world) = match wit_component::decode(bytes) {
-            Ok(wit_component::DecodedWasm::Component(resolve, world)) => (resolve, world),
-            Ok(wit_component::DecodedWasm::WitPackage(..)) => {
+        let (resolve, world) = match decode::decode(bytes)? {
+            wit_component::DecodedWasm::Component(resolve, world) => (resolve, world),
+            wit_component::DecodedWasm::WitPackage(..) => {
                 return Err(ComponentError::WitPackage);
             }
-            Err(error) => return Err(ComponentError::broken(error.root_cause())),
         };
         let world = resolve
             .worlds

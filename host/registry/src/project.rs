@@ -153,6 +153,25 @@ impl Project {
 
     /// Adds a plugin that is part of the program, so that it can be added to the lock file and vetted. No registry needs
     /// to be configured for it.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../agenthost/doc/guests.rs"));
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// use std::collections::BTreeMap;
+    ///
+    /// use agenthost_config::{Config, Env};
+    /// use agenthost_registry::project::Project;
+    ///
+    /// # let env = Env::new(BTreeMap::new(), dir.path(), None);
+    /// let project = Project::open(&Config::load(&env)?, &env, Some(dir.path().join("cache")))?;
+    /// let project = project.built_in("demo:double", double().leak());
+    /// let found = project.find(&"demo:double".parse()?).await?;
+    /// assert_eq!((found.version.to_string().as_str(), found.source.as_str()), ("0.1.0", "built-in"));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn built_in(mut self, name: impl Into<String>, component: &'static [u8]) -> Self {
         self.built_in.insert(name.into(), component);
