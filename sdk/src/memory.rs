@@ -74,6 +74,16 @@ pub fn put<T: Serialize>(name: &str, value: &T) -> Result<(), Error> {
 
 /// Removes a document, if there is one.
 ///
+/// ```
+/// use agenthost_sdk::memory;
+/// use agenthost_sdk::testing::Host;
+///
+/// let host = Host::new().memory([("draft", "1")]);
+/// host.run(async { memory::remove("draft") })?;
+/// assert!(host.documents().is_empty());
+/// # Ok::<(), memory::Error>(())
+/// ```
+///
 /// # Errors
 ///
 /// As [`put`].

@@ -28,6 +28,7 @@ mod all {
     mod extra_headers;
     mod fan_out;
     mod format_1;
+    mod format_2;
     mod fuzz;
     mod gate;
     mod handles;

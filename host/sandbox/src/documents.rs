@@ -22,8 +22,8 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, fdatasync, flock, fstat, fsync, mkdirat, openat, renameat,
-    statat, unlinkat,
+    AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, flock, fstat, fsync, mkdirat, openat, renameat, statat,
+    unlinkat,
 };
 use rustix::io::Errno;
 
@@ -246,7 +246,7 @@ fn write(root: &OwnedFd, bytes: &[u8], rename: impl FnOnce(&str) -> io::Result<(
         let mut file = File::from(file);
         let renamed = file
             .write_all(bytes)
-            .and_then(|()| Ok(fdatasync(&file)?))
+            .and_then(|()| file.sync_all())
             .and_then(|()| rename(&name));
         if renamed.is_err() {
             let _ = unlinkat(root, &name, AtFlags::empty());

@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, pending, ready};
 
-use super::record::{PastDocument, TaskLog};
+use super::record::{NumberedOperation, PastDocument, TaskLog};
 use agenthost_core::document::{DocumentError, DocumentOperation, DocumentResult};
 use agenthost_core::failpoint;
 use agenthost_sandbox::{Documents, RunMemory};
@@ -50,8 +50,8 @@ impl TaskDocuments {
                 ready(result).boxed()
             }
             PastDocument::Unanswered => pending().boxed(),
-            PastDocument::Make(number) => async move {
-                let result = self.make(number, operation).await;
+            PastDocument::Make(numbered) => async move {
+                let result = self.make(&numbered, operation).await;
                 self.note_full(&result);
                 result
             }
@@ -73,15 +73,15 @@ impl TaskDocuments {
         }
     }
 
-    async fn make(&self, number: u64, operation: DocumentOperation) -> DocumentResult {
-        if let Err(error) = self.log.document_asked(number, &operation).await {
+    async fn make(&self, numbered: &NumberedOperation, operation: DocumentOperation) -> DocumentResult {
+        if let Err(error) = self.log.document_asked(numbered, &operation).await {
             // A task that fails with this class runs again when its run is resumed.
             return DocumentError::Other("host".to_owned(), error).into();
         }
         failpoint!(await "document.asked");
         let result = self.access(operation).await;
         failpoint!(await "document.done");
-        self.log.document_answered(number, &result);
+        self.log.document_answered(numbered, &result);
         result
     }
 

@@ -37,7 +37,7 @@ use agenthost_journal::{
     AskRecord, Asked, Journal, JournalEntry, RunEnd, RunRecord, RunStatus, RunSummary, TaskEnd, TaskRecord, blocking,
 };
 
-pub(super) use self::documents::PastDocument;
+pub(super) use self::documents::{NumberedOperation, PastDocument};
 pub(super) use self::log::{Recorded, SubTaskReplay, TaskLog};
 pub(super) use self::told::{PaidReply, PastCall, request_hash};
 

@@ -14,19 +14,26 @@ use agenthost_journal::{JournalEntry, Turn};
 
 /// The journal's content for an operation on a document.
 pub(crate) enum PastDocument {
-    /// No result: the operation with this number has to be done.
-    Make(u64),
+    /// No result: the operation has to be done.
+    Make(NumberedOperation),
     /// The result that the task receives.
     Told(DocumentResult),
     /// The task was cut off before it received a result (in a replay).
     Unanswered,
 }
 
+/// The number of an operation within its task, and its digest.
+#[derive(Default)]
+pub(crate) struct NumberedOperation {
+    pub(super) number: u64,
+    digest: String,
+}
+
 impl TaskLog {
     /// Returns the record of the task's next operation.
     pub(crate) fn document(&self, operation: &DocumentOperation) -> PastDocument {
         let Some(recorder) = &self.recorder else {
-            return PastDocument::Make(0);
+            return PastDocument::Make(NumberedOperation::default());
         };
         let digest = digest(operation);
         let mut past = lock(&self.past);
@@ -36,12 +43,13 @@ impl TaskLog {
         let is_cut_next = matches!(past.turns.front(), Some(Turn::Cut(_)));
         if recorder.is_rehearsal() {
             drop(past);
-            self.note(recorder, self.asked_document(recorder, number, operation));
+            let numbered = NumberedOperation { number, digest };
+            self.note(recorder, self.asked_document(recorder, &numbered, operation));
             if is_cut_next && known.as_ref().is_some_and(|known| known.result.is_none()) {
                 return PastDocument::Unanswered;
             }
             let result = rehearsed(known, operation);
-            self.document_answered(number, &result);
+            self.document_answered(&numbered, &result);
             return PastDocument::Told(result);
         }
         match known {
@@ -52,7 +60,7 @@ impl TaskLog {
                     self.document_differs(recorder, number, "the journal does not have its result")
                 }
                 Some(result) => PastDocument::Told(result),
-                None => PastDocument::Make(number),
+                None => PastDocument::Make(NumberedOperation { number, digest }),
             },
             Some(_) if recorder.is_replay() => {
                 drop(past);
@@ -64,19 +72,23 @@ impl TaskLog {
             }
             _ => {
                 past.documents.clear();
-                PastDocument::Make(number)
+                PastDocument::Make(NumberedOperation { number, digest })
             }
         }
     }
 
     /// Records that an operation is about to be done. It must not be done if this fails.
-    pub(crate) async fn document_asked(&self, number: u64, operation: &DocumentOperation) -> Result<(), String> {
+    pub(crate) async fn document_asked(
+        &self,
+        numbered: &NumberedOperation,
+        operation: &DocumentOperation,
+    ) -> Result<(), String> {
         let Some(recorder) = self.written() else { return Ok(()) };
         // A later record would follow a gap.
         if let Some(fault) = recorder.fault() {
             return Err(fault.to_owned());
         }
-        let entry = self.asked_document(recorder, number, operation);
+        let entry = self.asked_document(recorder, numbered, operation);
         match operation.action.writes() {
             true => recorder.append(entry).await.map_err(|error| error.to_string()),
             false => {
@@ -87,7 +99,7 @@ impl TaskLog {
     }
 
     /// Records the result of an operation before the task receives it.
-    pub(crate) fn document_answered(&self, number: u64, result: &DocumentResult) {
+    pub(crate) fn document_answered(&self, numbered: &NumberedOperation, result: &DocumentResult) {
         let Some(recorder) = self.written() else { return };
         let result = match recorder.bodies {
             BodyRetention::None => result.clone().without_texts(),
@@ -98,23 +110,28 @@ impl TaskLog {
             JournalEntry::DocumentAnswered {
                 run: recorder.run.clone(),
                 task: self.task.to_string(),
-                number,
+                number: numbered.number,
                 result,
             },
         );
     }
 
-    fn asked_document(&self, recorder: &Recorder, number: u64, operation: &DocumentOperation) -> JournalEntry {
+    fn asked_document(
+        &self,
+        recorder: &Recorder,
+        numbered: &NumberedOperation,
+        operation: &DocumentOperation,
+    ) -> JournalEntry {
         JournalEntry::DocumentAsked {
             run: recorder.run.clone(),
             task: self.task.to_string(),
-            number,
+            number: numbered.number,
             operation: DocumentRecord {
                 action: operation.action,
                 name: (recorder.bodies != BodyRetention::None).then(|| operation.name.clone()),
                 bytes: operation.json.as_ref().map_or(0, |json| json.len() as u64),
                 json: operation.json.clone().filter(|_| recorder.bodies == BodyRetention::All),
-                digest: digest(operation),
+                digest: numbered.digest.clone(),
                 result: None,
             },
         }

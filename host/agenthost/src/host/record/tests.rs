@@ -289,7 +289,7 @@ fn recorded(operation: &DocumentOperation, result: Option<DocumentResult>) -> Do
 fn told(log: &TaskLog, operations: &[&str]) -> Vec<Result<DocumentResult, u64>> {
     let told = |name: &&str| match log.document(&put(name)) {
         PastDocument::Told(result) => Ok(result),
-        PastDocument::Make(number) => Err(number),
+        PastDocument::Make(numbered) => Err(numbered.number),
         PastDocument::Unanswered => panic!("{name} is not answered"),
     };
     operations.iter().map(told).collect()
