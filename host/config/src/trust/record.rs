@@ -248,6 +248,29 @@ pub(super) fn write(env: &Env, trusted: Vec<TrustRecord>) -> Result<(), TrustErr
 
 /// Replaces the file at `path` atomically; only the owner can read it.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = write_beside(path, bytes)?;
+    let renamed = fs::rename(&temporary, path);
+    if renamed.is_err() {
+        // The first error is the one to report.
+        let _ = fs::remove_file(&temporary);
+    }
+    renamed
+}
+
+/// Creates the file at `path` with its whole content, unless it exists; only the owner can read it. Of several
+/// processes at once, one creates it.
+pub(super) fn create_once(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = write_beside(path, bytes)?;
+    let linked = fs::hard_link(&temporary, path);
+    let _ = fs::remove_file(&temporary);
+    match linked {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        linked => linked,
+    }
+}
+
+/// Writes a file beside `path` that only the owner can read, and returns its path.
+fn write_beside(path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
     let dir = path.parent().unwrap_or(Path::new("/"));
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
@@ -256,12 +279,13 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         file.write_all(bytes)?;
         file.sync_all()
     });
-    let renamed = written.and_then(|()| fs::rename(&temporary, path));
-    if renamed.is_err() {
-        // The first error is the one to report.
-        let _ = fs::remove_file(&temporary);
+    match written {
+        Ok(()) => Ok(temporary),
+        Err(error) => {
+            let _ = fs::remove_file(&temporary);
+            Err(error)
+        }
     }
-    renamed
 }
 
 fn create(temporary: &Path) -> io::Result<File> {

@@ -16,7 +16,7 @@ use std::path::Path;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-use super::record::replace;
+use super::record::{create_once, replace};
 use crate::env::Env;
 
 /// The key's length in hexadecimal digits, for 32 bytes.
@@ -78,13 +78,17 @@ fn read(path: &Path) -> Option<String> {
     (key.len() == KEY_DIGITS).then(|| key.to_owned())
 }
 
-/// Creates the key. If two processes do so at once, the later one wins, and the seals made with the other key become
-/// invalid.
+/// Creates the key. If two processes do so at once, both use the key of the first. A file that is not a key of this user
+/// alone is replaced, and the seals made with it become invalid.
 fn make(path: &Path) -> io::Result<String> {
     let mut key = [0; KEY_DIGITS / 2];
     getrandom::fill(&mut key).map_err(io::Error::other)?;
-    replace(path, format!("{}\n", hex(&key)).as_bytes())?;
-    // Reads the key that was written last, which may be another process's.
+    let text = format!("{}\n", hex(&key));
+    create_once(path, text.as_bytes())?;
+    if let Some(first) = read(path) {
+        return Ok(first);
+    }
+    replace(path, text.as_bytes())?;
     read(path).ok_or_else(|| io::Error::other("the key file is not this user's alone"))
 }
 
@@ -102,4 +106,22 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     (text.len().is_multiple_of(2))
         .then(|| digits.map(byte).collect())
         .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_key_stays_and_a_damaged_one_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state/commands.key");
+        let first = make(&path).unwrap();
+        assert_eq!(make(&path).unwrap(), first, "another process that had found none");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+        fs::write(&path, "short").unwrap();
+        let second = make(&path).unwrap();
+        assert!(second != first && read(&path) == Some(second));
+    }
 }
