@@ -68,6 +68,12 @@ impl TrustRecord {
 /// and format 3 has no schedules; all are read as records without them.
 const FORMAT: u32 = 4;
 
+/// The format of a record, whatever else it has.
+#[derive(Deserialize)]
+struct TrustFormat {
+    format: u32,
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TrustFile {
@@ -171,17 +177,20 @@ pub fn list(env: &Env) -> Result<Vec<TrustRecord>, TrustError> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(source) => return Err(TrustError::ReadRecord { path, source }),
     };
-    let store: TrustFile = toml::from_str(&text).map_err(|error| TrustError::BrokenRecord {
+    let broken = |error: toml::de::Error| TrustError::BrokenRecord {
         path: path.clone(),
         problem: error.message().to_owned(),
-    })?;
-    if !(1..=FORMAT).contains(&store.format) {
+    };
+    // A newer format may have keys that this version does not know.
+    let TrustFormat { format } = toml::from_str(&text).map_err(broken)?;
+    if !(1..=FORMAT).contains(&format) {
         return Err(TrustError::RecordFormat {
             path,
-            found: store.format,
+            found: format,
             known: FORMAT,
         });
     }
+    let store: TrustFile = toml::from_str(&text).map_err(broken)?;
     Ok(store.trusted)
 }
 

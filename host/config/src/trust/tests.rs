@@ -253,7 +253,7 @@ fn a_broken_record_is_named_and_trusts_nothing() {
         scratch.complaint()
     };
     assert_eq!(
-        says("format = 5"),
+        says("format = 5\nlater = \"unknown\""),
         "cannot read /home/.local/state/agenthost/trust.toml: its format is 5, and only those up to 4 are known\n\
          Remove the file, then trust the projects again."
     );
