@@ -271,7 +271,7 @@ pub enum ConfigError {
     },
     /// A schedule reads a file through a link that a plugin can have made.
     #[error(
-        "{}`{key}` in [schedules.{schedule}] leads through a link in a directory that a plugin may write to",
+        "{}`{key}` in [schedules.{schedule}] leads through a link that a plugin may have made",
         place(at)
     )]
     ScheduleLink {
@@ -352,7 +352,7 @@ impl Classify for ConfigError {
                 "Name a file below the folder, or write the schedule in your own file.".to_owned()
             }
             Self::ScheduleLink { .. } => {
-                "Look at what the link leads to, then replace it by the file or folder itself.".to_owned()
+                "Replace the link by the file or folder itself. A link of your own that has changed is followed after a restart.".to_owned()
             }
             Self::CompileLimit { key, .. } => {
                 format!("Write `{key}` under [compile] in ~/.config/agenthost/config.toml.")

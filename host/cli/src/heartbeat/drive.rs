@@ -306,6 +306,11 @@ impl ScheduleRunner<'_> {
             state.started(id, journal.as_deref().map(resolved), by_rest);
             lock.write(state)
         });
+        if started.is_err()
+            && let Some(running) = &mut state.running
+        {
+            running.run = None;
+        }
         Ok(Begun::Run(started?, plugin.id().to_string()))
     }
 
@@ -350,8 +355,9 @@ impl ScheduleRunner<'_> {
                 Ok(Step::Wait(Some(until)))
             }
             Err(NotResumed::Elsewhere(reason)) => {
-                if state.note(now_ms(), &reason) {
-                    self.say(&reason);
+                match state.note(now_ms(), &reason) {
+                    true => self.say(&reason),
+                    false => self.explain(mode, &reason),
                 }
                 Ok(Step::Wait(None))
             }
@@ -401,12 +407,12 @@ impl ScheduleRunner<'_> {
             Ok((record, has_input))
         });
         let (record, has_input) = found.await?;
-        if let Some(ended) = ended(&record, running.by_rest) {
-            if !matches!(scheduled_end(&ended, false), ScheduleEnd::LimitReached(_)) {
-                // The output is shown once, so its end must be one that can be written.
-                lock.write(state).map_err(NotResumed::Unwritable)?;
-                return Ok(ended);
-            }
+        if let Some(ended) = ended(&record, running.by_rest)
+            && !matches!(scheduled_end(&ended, false), ScheduleEnd::LimitReached(_))
+        {
+            // The output is shown once, so its end must be one that can be written.
+            lock.write(state).map_err(NotResumed::Unwritable)?;
+            return Ok(ended);
         }
         if !has_input {
             return Err(NotResumed::Lost("the journal does not hold its input".to_owned()));

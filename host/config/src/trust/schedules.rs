@@ -9,12 +9,11 @@
 //! above it. So no schedule follows a link in such a directory; this includes the operator's own schedules.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use super::dirs::is_beside;
 use super::record::{TrustRecord, TrustedSchedule, unaccepted};
 use crate::config::Config;
-use crate::dirs::place;
 use crate::error::{ConfigError, TrustError};
 use crate::origin::Origin;
 use crate::schedule::ScheduleConfig;
@@ -56,8 +55,9 @@ pub fn check(config: &Config, name: &str) -> Result<(), ConfigError> {
         check_acceptance(config, name, schedule)?;
     }
     for (key, path) in schedule.files() {
+        let is_safe = is_safe(config, schedule, path);
         let (at, schedule) = (Some(origin.clone()), name.to_owned());
-        if follows_link_of_plugin(config, path) {
+        if !is_safe {
             return Err(ConfigError::ScheduleLink { at, schedule, key });
         }
         // A file may have become a link since the configuration was read.
@@ -84,31 +84,54 @@ fn check_acceptance(config: &Config, name: &str, schedule: &ScheduleConfig) -> R
     Ok(())
 }
 
-/// Returns whether the way to a file leads through a link in a directory that a plugin may write to.
-fn follows_link_of_plugin(config: &Config, file: &Path) -> bool {
-    let mut path = file.to_owned();
-    for _ in 0..MAX_LINKS {
-        let ancestors: Vec<_> = path.ancestors().collect();
-        let is_link = |path: &&&Path| fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
-        let Some(link) = ancestors.iter().rev().find(is_link) else {
-            return false;
-        };
-        let folder = place(link.parent().unwrap_or(Path::new("/")));
-        let mut dirs = config.grants.values().flat_map(|grant| &grant.dirs);
-        if dirs.any(|dir| dir.write && folder.starts_with(&dir.host)) {
-            return true;
+/// Returns whether no plugin can have made a link on the way to a file, and the way leads to the place that the
+/// configuration has found.
+fn is_safe(config: &Config, schedule: &ScheduleConfig, file: &Path) -> bool {
+    let Some(folder) = file.parent().and_then(|folder| resolved(config, folder)) else {
+        return false;
+    };
+    let is_link = fs::symlink_metadata(file).is_ok_and(|found| found.is_symlink());
+    !(is_link && is_writable(config, &folder)) && schedule.place(file).parent() == Some(&folder)
+}
+
+/// Follows all links of an absolute path; `None` if one of them is in a directory that a plugin may write to. A part that
+/// does not exist is not a link.
+fn resolved(config: &Config, path: &Path) -> Option<PathBuf> {
+    let parts = |path: &Path| {
+        path.components()
+            .rev()
+            .map(|part| part.as_os_str().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let mut links = 0;
+    let mut rest = parts(path);
+    let mut folder = PathBuf::from("/");
+    while let Some(part) = rest.pop() {
+        match Path::new(&part).components().next() {
+            Some(Component::ParentDir) => drop(folder.pop()),
+            Some(Component::Normal(name)) => {
+                let next = folder.join(name);
+                if !fs::symlink_metadata(&next).is_ok_and(|found| found.is_symlink()) {
+                    folder = next;
+                    continue;
+                }
+                links += 1;
+                if links > MAX_LINKS || is_writable(config, &folder) {
+                    return None;
+                }
+                rest.extend(parts(&fs::read_link(&next).ok()?));
+            }
+            Some(Component::RootDir) => folder = PathBuf::from("/"),
+            _ => {}
         }
-        let Ok(target) = fs::read_link(link) else {
-            return true;
-        };
-        let target = folder.join(target);
-        let rest = path.strip_prefix(link).unwrap_or(Path::new(""));
-        path = match rest.as_os_str().is_empty() {
-            true => target,
-            false => target.join(rest),
-        };
     }
-    true
+    Some(folder)
+}
+
+/// Returns whether a plugin may write to a folder, whose links are followed.
+fn is_writable(config: &Config, folder: &Path) -> bool {
+    let mut dirs = config.grants.values().flat_map(|grant| &grant.dirs);
+    dirs.any(|dir| dir.write && folder.starts_with(&dir.host))
 }
 
 /// Returns the schedules that the operator has to accept, with their places.

@@ -938,6 +938,14 @@ fn no_schedule_follows_a_link_that_a_plugin_can_have_made() {
     fs::remove_dir(scratch.path("home/notes/list")).unwrap();
     link("../secret", "home/notes/list");
     assert!(check().is_err());
+    // Nor does it help to put the folder back after the configuration was read.
+    let config = scratch.load();
+    remove("home/notes/list");
+    fs::create_dir(scratch.path("home/notes/list")).unwrap();
+    assert!(check_schedule(&config, "tidy").is_err());
+    check().unwrap();
+    fs::remove_dir(scratch.path("home/notes/list")).unwrap();
+    link("../secret", "home/notes/list");
     // On the way of another link.
     remove("home/way");
     link("notes/list/../secret", "home/way");
