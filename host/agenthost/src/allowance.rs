@@ -2,11 +2,11 @@
 //! or a month.
 //!
 //! There are two books: one for the user, limited by `[allowance]` of the operator's own file, and one for the project,
-//! limited by that of the project's file. A host that runs a schedule has a third one, for its runs alone. Each is a small JSON file in the user's state directory, replaced as a whole
-//! under a lock. A request takes its worst case from its books before it is sent, and gives the rest back once its use is
-//! known. If a process dies, what it took for requests that it had not sent is free again for the next process that
-//! looks; the requests that it had sent may be billed and stay counted at their worst case. Days and months are those of
-//! UTC.
+//! limited by that of the project's file. A host that runs a schedule has a third one, for its runs alone. Each is a
+//! small JSON file in the user's state directory, replaced as a whole under a lock. A request takes its worst case from
+//! its books before it is sent, and gives the rest back once its use is known. If a process dies, what it took for
+//! requests that it had not sent is free again for the next process that looks; the requests that it had sent may be
+//! billed and stay counted at their worst case. Days and months are those of UTC.
 //!
 //! A request that does not fit waits while live processes may give back enough; otherwise it is refused. Replies made
 //! up on this machine count nothing. A replay sends nothing and does not look at the books.
@@ -99,7 +99,8 @@ pub fn status(config: &Config, state: &Path, now: SystemTime) -> Result<Vec<Allo
     Ok(all)
 }
 
-/// Returns the money of the schedule `name` of a day, with its use. `None` if there is no such schedule. Changes nothing.
+/// Returns the money of the schedule `name` of a day, with its use. `None` if there is no such schedule. Changes
+/// nothing.
 ///
 /// # Errors
 ///
@@ -319,7 +320,8 @@ impl AllowanceRoom {
 }
 
 impl Allowances {
-    /// Returns the allowances that `config` sets, and that of a schedule if the host runs one; `None` if there are none.
+    /// Returns the allowances that `config` sets, and that of a schedule if the host runs one; `None` if there are
+    /// none.
     pub(crate) fn new(
         config: &Config,
         schedule: Option<&str>,
@@ -431,8 +433,8 @@ impl Allowances {
         }
     }
 
-    /// Does work that waits for the locks of the books. Others of this host wait without a thread meanwhile. The work is
-    /// done even if the caller no longer waits.
+    /// Does work that waits for the locks of the books. Others of this host wait without a thread meanwhile. The work
+    /// is done even if the caller no longer waits.
     async fn in_turn<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&Arc<Self>) -> Result<T> + Send + 'static,

@@ -1,9 +1,9 @@
 //! Schedules: when one is due, what is remembered of it, and whether there is anything to do.
 //!
 //! A program that runs schedules opens the [`ScheduleFile`] of each, locks it, asks [`ScheduleState::decide`], starts
-//! the run itself, and reports its end with [`ScheduleState::ended`]. The lock is held for the whole run, so two programs
-//! never run the same schedule at once; what is written under it says which time was served last, so they do not run the
-//! same time twice either. This module reads no clock and starts nothing: the caller gives the time.
+//! the run itself, and reports its end with [`ScheduleState::ended`]. The lock is held for the whole run, so two
+//! programs never run the same schedule at once; what is written under it says which time was served last, so they do
+//! not run the same time twice either. This module reads no clock and starts nothing: the caller gives the time.
 //!
 //! A run is started at most once for each look, however many times were missed, and a clock that was set back by more
 //! than [`CLOCK_STEP`] neither repeats what was done nor holds anything up for longer.
@@ -29,6 +29,8 @@ pub const FAILURES: u32 = 10;
 pub const LATE: u64 = 60_000;
 /// The largest step back of the clock that is waited for, in milliseconds.
 pub const CLOCK_STEP: u64 = 3_600_000;
+/// The number of times in a row that a run is resumed whose process dies. Then the run counts as a failure.
+pub const RESUMES: u32 = 3;
 /// The wait after a first failure, which doubles with each further one, and the longest wait, in milliseconds.
 const BACKOFF: (u64, u64) = (60_000, 6 * 3_600_000);
 
@@ -107,11 +109,23 @@ pub struct ScheduleState {
     pub stopped: Option<ScheduleNote>,
 }
 
-/// A run of a schedule that has started.
+/// A run of a schedule that has started, or is about to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StartedRun {
-    /// Its id in the journal; `None` if none is kept.
+    /// Its id; `None` if it has not started.
     pub run: Option<String>,
+    /// The path of the journal that records it; `None` if none is kept.
+    #[serde(default)]
+    pub journal: Option<String>,
+    /// The number of times that it was resumed since it last stopped in order.
+    #[serde(default)]
+    pub resumes: u32,
+    /// `true` if the rest of the day's money limits it, and not its own limit.
+    #[serde(default)]
+    pub by_rest: bool,
+    /// `true` if it stopped in order, or could not be resumed, while its process may live on.
+    #[serde(default)]
+    idle: bool,
     /// The start, in milliseconds since 1970.
     pub started_ms: u64,
     /// The process, with the time at which it began.
@@ -121,9 +135,9 @@ pub struct StartedRun {
 }
 
 impl StartedRun {
-    /// Returns whether the process that started it is alive.
+    /// Returns whether it is going on: whether the process that started it is alive, unless the run has stopped.
     pub fn is_alive(&self) -> bool {
-        agenthost_core::process::is_alive_since(self.pid, self.process.as_deref())
+        !self.idle && agenthost_core::process::is_alive_since(self.pid, self.process.as_deref())
     }
 }
 
@@ -267,11 +281,16 @@ impl ScheduleState {
         self.note(now_ms, reason);
     }
 
-    fn note(&mut self, now_ms: u64, reason: &str) {
+    /// Notes why nothing starts now. Returns whether the reason is a new one.
+    pub fn note(&mut self, now_ms: u64, reason: &str) -> bool {
+        if self.skipped.as_ref().is_some_and(|skipped| skipped.reason == reason) {
+            return false;
+        }
         self.skipped = Some(ScheduleNote {
             at_ms: now_ms,
             reason: reason.to_owned(),
         });
+        true
     }
 
     /// Notes that nothing starts before `until_ms`, because a limit on costs is used up.
@@ -289,6 +308,10 @@ impl ScheduleState {
         let pid = std::process::id();
         self.running = Some(StartedRun {
             run: None,
+            journal: None,
+            resumes: 0,
+            by_rest: false,
+            idle: false,
             started_ms: now_ms,
             process: agenthost_core::process::start_of(pid),
             pid,
@@ -296,18 +319,34 @@ impl ScheduleState {
         });
     }
 
-    /// Notes that this process continues the run that was interrupted.
+    /// Notes that this process is about to continue the run that was interrupted.
     pub fn resume(&mut self) {
+        self.skipped = None;
         if let Some(running) = &mut self.running {
+            running.resumes = running.resumes.saturating_add(1);
+            (running.idle, running.by_rest) = (false, false);
             running.pid = std::process::id();
             running.process = agenthost_core::process::start_of(running.pid);
         }
     }
 
-    /// Notes the id of the run.
-    pub fn started(&mut self, run: String) {
+    /// Notes the id of the run that is about to start, and the journal that records it. `by_rest` is true if the rest
+    /// of the day's money limits it.
+    pub fn started(&mut self, run: &str, journal: Option<String>, by_rest: bool) {
         if let Some(running) = &mut self.running {
-            running.run = Some(run);
+            (running.run, running.journal, running.by_rest) = (Some(run.to_owned()), journal, by_rest);
+        }
+    }
+
+    /// Notes that the run that was interrupted could not be resumed now. It is tried again later.
+    pub fn postpone(&mut self, incurable: bool, message: &str, now_ms: u64) {
+        if let Some(running) = &mut self.running {
+            running.idle = true;
+        }
+        self.note(now_ms, message);
+        self.failed(incurable, message, now_ms);
+        if self.stopped.is_none() {
+            self.back_off(now_ms);
         }
     }
 
@@ -320,9 +359,13 @@ impl ScheduleState {
 
     /// Notes the end of a run, or of the attempt to start one.
     pub fn ended(&mut self, schedule: &ScheduleConfig, end: ScheduleEnd, cost_usd: Option<Usd>, now_ms: u64) {
+        if let Some(running) = &mut self.running {
+            (running.resumes, running.idle) = (0, true);
+        }
         if end == ScheduleEnd::Interrupted {
             return;
         }
+        self.skipped = None;
         let started = self.running.take();
         let (outcome, message) = match &end {
             ScheduleEnd::Failed { class, message, .. } => (class.as_str(), Some(message.clone())),
@@ -342,8 +385,20 @@ impl ScheduleState {
                 (self.failures, self.incurable, self.pause) = (0, 0, None);
                 self.files = started.and_then(|started| started.files);
             }
-            ScheduleEnd::LimitReached(until_ms) => self.pause_for_renewal(now_ms, until_ms),
-            ScheduleEnd::Failed { incurable, message, .. } => self.failed(incurable, &message, now_ms),
+            ScheduleEnd::LimitReached(until_ms) => {
+                self.pause_for_renewal(now_ms, until_ms);
+                // It goes on then, with the replies that it has paid for.
+                self.running = started.filter(|started| started.run.is_some() && started.journal.is_some());
+                if self.running.is_some() {
+                    return;
+                }
+            }
+            ScheduleEnd::Failed { incurable, message, .. } => {
+                self.failed(incurable, &message, now_ms);
+                if self.stopped.is_none() && !incurable {
+                    self.back_off(now_ms);
+                }
+            }
             ScheduleEnd::Interrupted => {}
         }
         let served = self.served_ms.unwrap_or(now_ms);
@@ -368,15 +423,18 @@ impl ScheduleState {
                 at_ms: now_ms,
                 reason: format!("{count} failures in a row, the last: {message}"),
             });
-        } else if !incurable {
-            let (first, longest) = BACKOFF;
-            let wait = first.saturating_mul(1 << (self.failures - 1).min(20)).min(longest);
-            self.pause = Some(SchedulePause {
-                from_ms: now_ms,
-                until_ms: now_ms.saturating_add(wait),
-                limit: false,
-            });
         }
+    }
+
+    /// Notes that nothing starts for a time that doubles with each failure.
+    fn back_off(&mut self, now_ms: u64) {
+        let (first, longest) = BACKOFF;
+        let doublings = self.failures.saturating_sub(1).min(20);
+        self.pause = Some(SchedulePause {
+            from_ms: now_ms,
+            until_ms: now_ms.saturating_add(first.saturating_mul(1 << doublings).min(longest)),
+            limit: false,
+        });
     }
 
     /// Forgets what it stopped for and what it waits for. Returns whether it had stopped.
@@ -386,8 +444,8 @@ impl ScheduleState {
     }
 }
 
-/// Returns whether a retry cannot cure a failure of a run that called these models: the key, the account, the request or
-/// the permissions have to change first.
+/// Returns whether a retry cannot cure a failure of a run that called these models: the key, the account, the request
+/// or the permissions have to change first.
 ///
 /// ```
 /// use agenthost::run::ModelReport;

@@ -18,11 +18,11 @@ use super::global::Global;
 use super::host::check_scripts;
 use super::output::{Printer, error_code, exit, most_serious};
 use super::recorded::now_ms;
-use super::schedules::{Overview, chosen, find, month, most_cost, state_dir, sum};
+use super::schedules::{Overview, chosen, find, month, most_cost, state_dir, sum, unreadable};
 use super::signals::stop_on_signal;
 use agenthost::Cancellation;
 use agenthost::config::{Env, ScheduleConfig, trust};
-use agenthost::error::{Error, Result};
+use agenthost::error::{Error, Result, with_causes};
 use agenthost::schedule::{ScheduleFile, ScheduleMode};
 
 /// The longest time between two looks at a schedule.
@@ -65,7 +65,9 @@ pub(super) async fn heartbeat(args: &Args, global: &Global, env: &Env, printer: 
             .collect::<Result<Vec<_>>>()
     };
     if args.plan {
-        return show_plan(&overviews()?, args.json, printer);
+        let overviews = overviews()?;
+        show_plan(&overviews, args.json, printer)?;
+        return Ok(unreadable(&overviews, printer));
     }
     for (name, schedule) in &chosen {
         if schedule.enabled {
@@ -139,7 +141,7 @@ fn plan(overviews: &[Overview<'_>]) -> Vec<String> {
     lines
 }
 
-fn show_plan(overviews: &[Overview<'_>], json: bool, printer: &Printer) -> Result<ExitCode> {
+fn show_plan(overviews: &[Overview<'_>], json: bool, printer: &Printer) -> Result<()> {
     if json {
         let all = sum(overviews);
         printer.data(&json!({
@@ -153,7 +155,7 @@ fn show_plan(overviews: &[Overview<'_>], json: bool, printer: &Printer) -> Resul
             printer.text(agenthost::printable::one_line(&line))?;
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Runs a schedule if it is due, and returns the exit code.
@@ -178,12 +180,26 @@ async fn look_once(runner: &ScheduleRunner<'_>) -> u8 {
 
 /// Runs a schedule whenever it is due, until it is stopped, and returns the exit code.
 async fn look_again(runner: &ScheduleRunner<'_>) -> u8 {
+    let mut shown = None;
     while !runner.stop.is_cancelled() {
         let until = match runner.look(ScheduleMode::Always).await {
-            Ok(Step::Ended(_)) => Some(0),
-            Ok(Step::Busy) => None,
-            Ok(Step::Wait(until)) => until,
-            Err(error) => return failed(&error, runner),
+            Ok(step) => {
+                shown = None;
+                match step {
+                    Step::Ended(_) => Some(0),
+                    Step::Busy => None,
+                    Step::Wait(until) => until,
+                }
+            }
+            // The cause may pass, such as a full disk. The same error is shown once.
+            Err(error) => {
+                let text = with_causes(&error);
+                if shown.as_ref() != Some(&text) {
+                    failed(&error, runner);
+                    shown = Some(text);
+                }
+                None
+            }
         };
         wait(until, runner.stop).await;
     }

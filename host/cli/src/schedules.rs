@@ -7,12 +7,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::global::Global;
-use super::output::{Printer, counted};
+use super::hints::hint;
+use super::output::{Printer, counted, error_code, most_serious};
 use super::recorded::now_ms;
 use super::table::{self, Column};
 use agenthost::allowance;
 use agenthost::config::{Config, Env, ScheduleConfig, trust};
-use agenthost::error::{Error, Result};
+use agenthost::error::{Error, Result, with_causes};
 use agenthost::limits::Usd;
 use agenthost::nearest::nearest;
 use agenthost::schedule::{ScheduleFile, ScheduleState};
@@ -48,7 +49,19 @@ pub(super) fn schedules(args: &Args, global: &Global, env: &Env, printer: &Print
         }
         false => printer.text(list(&all, printer.width()))?,
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(unreadable(&all, printer))
+}
+
+/// Prints the errors of the schedules whose records cannot be read, and returns the exit code.
+pub(super) fn unreadable(all: &[Overview<'_>], printer: &Printer) -> ExitCode {
+    let problems = all.iter().filter_map(|one| Some((one.name, one.problem.as_ref()?)));
+    let codes = problems.map(|(name, error)| {
+        printer.problem(&format!("{name}: {}", with_causes(error)), hint(error).as_deref());
+        error_code(error.class())
+    });
+    // All of them are printed.
+    let codes: Vec<_> = codes.collect();
+    ExitCode::from(most_serious(codes))
 }
 
 /// Returns the folder of this user's records.
@@ -110,20 +123,31 @@ pub(super) struct Overview<'a> {
     /// The most runs in one day.
     per_day: u64,
     is_trusted: bool,
+    /// The reason why its record or its book cannot be read, in which case nothing is known of it.
+    problem: Option<Error>,
 }
 
 impl<'a> Overview<'a> {
     /// Reads everything that is known of the schedule `name`. Changes nothing.
     pub(super) fn of(config: &'a Config, name: &'a str, state_dir: &Path, now: u64) -> Result<Self> {
         let (name, schedule) = find(config, name)?;
-        let mut state = ScheduleFile::new(state_dir, schedule.origin.file(), name).read()?;
-        state.adapt(schedule, now);
-        let at = UNIX_EPOCH + Duration::from_millis(now);
-        let status = allowance::of_schedule(config, name, state_dir, at)?;
+        let read = || {
+            let mut state = ScheduleFile::new(state_dir, schedule.origin.file(), name).read()?;
+            state.adapt(schedule, now);
+            let at = UNIX_EPOCH + Duration::from_millis(now);
+            let status = allowance::of_schedule(config, name, state_dir, at)?;
+            Ok((state, status.map_or(Usd::ZERO, |status| Usd::from_pico(status.used))))
+        };
+        let (state, today, problem) = match read() {
+            Ok((state, today)) => (state, today, None),
+            Err(error) => (ScheduleState::default(), Usd::ZERO, Some(error)),
+        };
+        let next = state.next(schedule, now);
         Ok(Self {
             name,
-            next: state.next(schedule, now),
-            today: status.map_or(Usd::ZERO, |status| Usd::from_pico(status.used)),
+            next: next.filter(|_| problem.is_none()),
+            today,
+            problem,
             per_day: schedule.times.per_day(now),
             is_trusted: trust::check_schedule(config, name).is_ok(),
             schedule,
@@ -133,15 +157,19 @@ impl<'a> Overview<'a> {
 
     /// Returns the state in one word, and what there is to say about it.
     fn state(&self) -> (&'static str, Option<&str>) {
+        if let Some(problem) = &self.problem {
+            return ("unreadable", Some(problem.message()));
+        }
         let state = &self.state;
+        let reason = state.skipped.as_ref().map(|skipped| skipped.reason.as_str());
         match (&state.stopped, &state.running) {
             _ if !self.schedule.enabled => ("disabled", None),
             (_, Some(running)) if running.is_alive() => ("running", running.run.as_deref()),
             (Some(stopped), _) => ("stopped", Some(&stopped.reason)),
             _ if !self.is_trusted => ("untrusted", Some("see `agenthost trust`")),
-            (None, Some(running)) => ("interrupted", running.run.as_deref()),
-            (None, None) if state.waits_for_renewal() => ("waiting", Some("its limit on the cost is used up")),
-            (None, None) => ("waiting", state.skipped.as_ref().map(|skipped| skipped.reason.as_str())),
+            _ if state.waits_for_renewal() => ("waiting", Some("its limit on the cost is used up")),
+            (None, Some(running)) => ("interrupted", reason.or(running.run.as_deref())),
+            (None, None) => ("waiting", reason),
         }
     }
 

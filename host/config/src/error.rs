@@ -269,6 +269,19 @@ pub enum ConfigError {
         /// The key.
         key: &'static str,
     },
+    /// A schedule reads a file through a link that a plugin can have made.
+    #[error(
+        "{}`{key}` in [schedules.{schedule}] leads through a link that a plugin may have made",
+        place(at)
+    )]
+    ScheduleLink {
+        /// The place of the entry.
+        at: Option<Origin>,
+        /// The schedule's name.
+        schedule: String,
+        /// The key.
+        key: &'static str,
+    },
     /// A project's file allows the compiler more than the user's own file does.
     #[error("{}`{key}` in [compile] is more than the user's own configuration allows", place(at))]
     CompileLimit {
@@ -305,6 +318,7 @@ impl Classify for ConfigError {
             | Self::AddressVariable { .. }
             | Self::JournalOutside { .. }
             | Self::ScheduleOutside { .. }
+            | Self::ScheduleLink { .. }
             | Self::CompileLimit { .. } => ErrorClass::Config,
         }
     }
@@ -336,6 +350,9 @@ impl Classify for ConfigError {
             Self::JournalOutside { .. } => "Name a file below the folder, or set it in your own file.".to_owned(),
             Self::ScheduleOutside { .. } => {
                 "Name a file below the folder, or write the schedule in your own file.".to_owned()
+            }
+            Self::ScheduleLink { .. } => {
+                "Replace the link by the file or folder itself. A link of your own that has changed is followed after a restart.".to_owned()
             }
             Self::CompileLimit { key, .. } => {
                 format!("Write `{key}` under [compile] in ~/.config/agenthost/config.toml.")
@@ -534,7 +551,7 @@ pub enum TrustError {
         file: String,
         /// The schedule's name.
         schedule: String,
-        /// A description of the plugin, the times and the cost.
+        /// A description of the plugin, the times, the cost, the limits and the files.
         runs: String,
         /// `true` if something else was accepted for the file before.
         changed: bool,

@@ -15,6 +15,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+use crate::dirs::place;
 use crate::error::FileError;
 use crate::origin::Origin;
 use crate::reader::{Section, TomlEntry};
@@ -60,6 +61,9 @@ pub struct ScheduleConfig {
     /// The place of its section.
     #[serde(skip)]
     pub origin: Origin,
+    /// The files that it reads, with the links above them followed when the configuration was read.
+    #[serde(skip)]
+    places: BTreeMap<PathBuf, PathBuf>,
 }
 
 /// The times at which a schedule is due.
@@ -164,6 +168,12 @@ impl ScheduleConfig {
         let checklist = self.checklist.iter().map(|path| ("checklist", path.as_path()));
         let watch = self.watch.iter().map(|path| ("watch", path.as_path()));
         input.chain(set).chain(checklist).chain(watch)
+    }
+
+    /// Returns the place of one of its files, with the links above it followed when the configuration was read. A plugin
+    /// may replace a folder by a link later, so the file is read there, and nothing on the way to it may be a link.
+    pub fn place<'a>(&'a self, file: &'a Path) -> &'a Path {
+        self.places.get(file).map_or(file, PathBuf::as_path)
     }
 }
 
@@ -367,7 +377,7 @@ pub(crate) fn read(entry: &TomlEntry<'_>) -> Result<ScheduleConfig, FileError> {
     let cost = section
         .get("cost-per-day")
         .ok_or_else(|| missing("cost-per-day", COST_HINT))?;
-    Ok(ScheduleConfig {
+    let mut schedule = ScheduleConfig {
         times: times(entry, &section)?,
         plugin: section
             .get("plugin")
@@ -408,7 +418,14 @@ pub(crate) fn read(entry: &TomlEntry<'_>) -> Result<ScheduleConfig, FileError> {
             .transpose()?
             .unwrap_or(true),
         origin: entry.origin(),
-    })
+        places: BTreeMap::new(),
+    };
+    let places = schedule.files().filter_map(|(_, path)| {
+        let folder = place(path.parent()?);
+        Some((path.to_owned(), folder.join(path.file_name()?)))
+    });
+    schedule.places = places.collect();
+    Ok(schedule)
 }
 
 fn times(entry: &TomlEntry<'_>, section: &Section<'_>) -> Result<ScheduleTimes, FileError> {

@@ -9,7 +9,7 @@
 //! source of a sub-agent. Until the operator accepts the lift, the stricter of both applies, which is not an error; see
 //! `lifts`.
 //!
-//! A project's file has *schedules*, which spend money while nobody looks: see `schedules`.
+//! A project's file has *schedules*, which spend money without a question: see `schedules`.
 //!
 //! A *crate* runs code when it is built. A crate may be built if it is below a folder that the operator trusts, or if
 //! the operator trusted it by name; see [`crates`].
@@ -18,8 +18,8 @@
 //! name a service that this machine has no key for; [`Config::key`] checks again any provider that is used. What is
 //! recorded of an acceptance is the file's path; a digest of each provider with its address, key source, headers and
 //! parameters; a digest of each triple of plugin, directory and access; each lift with both values; a digest of each
-//! schedule; and the folder of the crates. The file may change in any other way, but a new address, another key or header for it, or another
-//! directory has to be accepted again.
+//! schedule; and the folder of the crates. The file may change in any other way, but a new address, another key or
+//! header for it, or another directory has to be accepted again.
 //!
 //! The record is `trust.toml` in [`Env::state_dir`], always written as a whole. If two processes write at the same
 //! time, the later one wins, and what the other accepted has to be accepted again. It protects against files, not

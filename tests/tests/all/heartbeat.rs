@@ -320,6 +320,13 @@ fn a_schedule_of_a_project_reads_nothing_outside_of_it() {
     std::os::unix::fs::symlink("../secret", machine.cwd().join("list.md")).unwrap();
     let refused = once(&machine);
     assert_eq!(refused.code, 2, "{refused}");
+    // Nor through one that stays inside.
+    std::fs::remove_file(machine.cwd().join("list.md")).unwrap();
+    machine.write("other.md", "- two");
+    std::os::unix::fs::symlink("other.md", machine.cwd().join("list.md")).unwrap();
+    let refused = once(&machine);
+    assert_eq!(refused.code, 2, "{refused}");
+    assert!(refused.stderr.contains("cannot be read: it is a link"), "{refused}");
 }
 
 #[test]
@@ -503,6 +510,215 @@ fn a_damaged_record_stops_the_schedule_and_nothing_runs() {
         assert_eq!(machine.run(["schedules"]).code, 70);
     }
     assert_eq!(server.count(), 1);
+}
+
+#[test]
+fn a_damaged_record_of_one_schedule_leaves_the_others_alone() {
+    let server = Server::start(echo);
+    let quick = TIDY.replace("30m", "1s");
+    let other = quick.replace("tidy", "other").replace("Tidy up.", "Go on.");
+    let machine = scheduled(&server, &quick);
+    assert_eq!(once(&machine).code, 0);
+    let path = state_file(&machine);
+    let state = std::fs::read(&path).unwrap();
+    rewrite(&machine, &server, &format!("{quick}{other}"));
+    std::fs::write(&path, "[]").unwrap();
+    for command in [&["schedules"][..], &["heartbeat", "--plan"]] {
+        let shown = machine.run(command);
+        assert_eq!(shown.code, 70, "{shown}");
+        for part in ["other", "tidy", "unreadable", "is damaged"] {
+            assert!(shown.stdout.contains(part), "{part}: {shown}");
+        }
+        assert!(shown.stderr.contains("hint: Bring the file back"), "{shown}");
+    }
+    let documents = machine.run(["schedules", "--json"]).json(70);
+    assert_eq!(documents["schedules"][0]["state"], "waiting");
+    assert_eq!(
+        (&documents["schedules"][1]["state"], &documents["schedules"][1]["next"]),
+        (&json!("unreadable"), &Value::Null)
+    );
+
+    let count = |seen: &[Request], word: &str| seen.iter().filter(|request| request.prompt().contains(word)).count();
+    let running = machine.start(["heartbeat"], None);
+    server.wait_until("two runs of the other", |seen| count(seen, "Go on.") >= 2);
+    assert_eq!(count(&server.seen(), "Tidy"), 1);
+    // Once the file can be read, the schedule goes on in the same process.
+    std::fs::write(&path, &state).unwrap();
+    server.wait_until("a run of the repaired one", |seen| count(seen, "Tidy") >= 2);
+    running.signal("TERM");
+    let ended = running.finish();
+    assert_eq!(ended.code, 130, "{ended}");
+    let hints = ended.stderr.matches("hint: Bring the file back").count();
+    assert_eq!(hints, 1, "it is shown once: {ended}");
+}
+
+/// A machine whose schedule asks questions in a row, and was killed while it waited for the second answer.
+fn killed(server: &Server, schedule: &str) -> TestEnv {
+    let machine = scheduled(server, schedule);
+    let input = crate::strict_questions(&["one", "two", "three"], "sequential");
+    machine.write("input.json", input.to_string());
+    let running = machine.start(["heartbeat", "--once"], None);
+    server.wait_until("the second question", |seen| seen.len() == 2);
+    running.kill();
+    machine
+}
+
+/// A server that holds the answer to the second question, and the schedule that asks it.
+fn asked_in_a_row() -> (Gate, Server, String) {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let server = Server::start(move |request| match request.prompt().contains("two") {
+        true => echo(request).held(&held),
+        false => echo(request),
+    });
+    let asks = crate::guest("asks");
+    let schedule = format!(
+        "[schedules.tidy]\nevery = \"30m\"\nplugin = \"{asks}\"\ninput = \"input.json\"\ncost-per-day = \"$1\"\n"
+    );
+    (gate, server, schedule)
+}
+
+#[test]
+fn an_interrupted_run_is_kept_while_its_journal_cannot_be_read() {
+    let (gate, server, schedule) = asked_in_a_row();
+    let machine = killed(&server, &schedule);
+    gate.open();
+    let journal = machine.cwd().join(".agenthost/journal.db");
+    let away = machine.cwd().join("away.db");
+    std::fs::rename(&journal, &away).unwrap();
+    std::fs::create_dir(&journal).unwrap();
+    let failed = once(&machine);
+    assert_eq!((failed.code, server.count()), (70, 2), "{failed}");
+    let kept = listed(&machine);
+    assert_eq!((&kept["state"], &kept["failures"]), (&json!("interrupted"), &json!(1)));
+    assert!(
+        kept["reason"].as_str().unwrap().contains("not a regular file"),
+        "{kept}"
+    );
+    assert_eq!((once(&machine).code, server.count()), (0, 2), "it waits");
+    std::fs::remove_dir(&journal).unwrap();
+    std::fs::rename(&away, &journal).unwrap();
+    change_state(&machine, |state| state["pause"] = Value::Null);
+    let resumed = machine.run(["heartbeat", "--once", "--json"]).json(0);
+    assert_eq!((&resumed["resumed"], server.count()), (&json!(true), 4));
+    assert_eq!(listed(&machine)["failures"], 0);
+}
+
+#[test]
+fn an_interrupted_run_is_resumed_only_where_its_journal_is() {
+    let (gate, server, schedule) = asked_in_a_row();
+    let machine = killed(&server, &schedule);
+    gate.open();
+    let elsewhere = || machine.run(["heartbeat", "--once", "--journal", "other.db"]);
+    let waits = elsewhere();
+    assert_eq!((waits.code, server.count()), (0, 2), "{waits}");
+    assert!(
+        waits
+            .stderr
+            .contains("is resumed only by a heartbeat whose journal is ")
+            && waits.stderr.contains("/.agenthost/journal.db"),
+        "{waits}"
+    );
+    let again = elsewhere();
+    assert_eq!((again.stderr.as_str(), server.count()), ("", 2), "it is reported once");
+    assert!(listed(&machine)["reason"].as_str().unwrap().contains("journal.db"));
+    let resumed = machine.run(["heartbeat", "--once", "--json"]).json(0);
+    assert_eq!((&resumed["resumed"], server.count()), (&json!(true), 4));
+    assert_eq!(listed(&machine)["reason"], Value::Null);
+}
+
+#[test]
+fn a_run_that_its_journal_does_not_have_is_replaced_by_another() {
+    let (gate, server, schedule) = asked_in_a_row();
+    let machine = killed(&server, &schedule);
+    gate.open();
+    change_state(&machine, |state| state["running"]["run"] = json!("1m00000000-00000"));
+    let replaced = machine.run(["heartbeat", "--once", "--json"]);
+    assert!(
+        replaced.stderr.contains("is not resumed: its journal does not have it"),
+        "{replaced}"
+    );
+    assert_eq!((&replaced.json(0)["resumed"], server.count()), (&json!(false), 5));
+}
+
+#[test]
+fn a_run_whose_process_dies_again_and_again_is_a_failure() {
+    let (gate, server, schedule) = asked_in_a_row();
+    let machine = killed(&server, &schedule);
+    for requests in 3..=5 {
+        let running = machine.start(["heartbeat", "--once"], None);
+        server.wait_until("the second question again", |seen| seen.len() == requests);
+        running.kill();
+    }
+    gate.open();
+    let given_up = once(&machine);
+    assert_eq!((given_up.code, server.count()), (70, 5), "{given_up}");
+    assert!(given_up.stderr.contains("was resumed 3 times"), "{given_up}");
+    let shown = listed(&machine);
+    assert_eq!(
+        (&shown["state"], &shown["failures"], &shown["last"]["outcome"]),
+        (&json!("waiting"), &json!(1), &json!("host"))
+    );
+    assert_eq!(
+        (&shown["last"]["run"].is_string(), &shown["last"]["cost_usd"]),
+        (&true, &Value::Null)
+    );
+}
+
+#[test]
+fn a_run_that_needs_the_money_of_two_days_takes_two_days() {
+    let server = Server::start(echo);
+    let asks = crate::guest("asks");
+    // A day has room for three of the four requests, at their worst case.
+    let machine = scheduled(
+        &server,
+        &format!(
+            "[schedules.tidy]\nevery = \"30m\"\nplugin = \"{asks}\"\ninput = \"input.json\"\n\
+             cost-per-day = \"$0.0035\"\n"
+        ),
+    );
+    let input = crate::strict_questions(&["one", "two", "three", "four"], "sequential");
+    machine.write("input.json", input.to_string());
+    let first = once(&machine);
+    assert_eq!((first.code, server.count()), (3, 3), "{first}");
+    assert!(first.stderr.contains("reached a limit and is resumed at 2"), "{first}");
+    let waiting = listed(&machine);
+    assert_eq!(
+        (&waiting["state"], &waiting["reason"], &waiting["failures"]),
+        (&json!("waiting"), &json!("its limit on the cost is used up"), &json!(0))
+    );
+    let_time_pass(&machine);
+    assert_eq!(
+        (once(&machine).code, server.count()),
+        (0, 3),
+        "it waits for the next day"
+    );
+    // The next day.
+    std::fs::remove_dir_all(machine.cwd().join("../state/agenthost/allowance")).unwrap();
+    change_state(&machine, |state| state["pause"] = Value::Null);
+    let second = machine.run(["heartbeat", "--once", "--json"]);
+    let document = second.json(0);
+    assert_eq!((&document["resumed"], server.count()), (&json!(true), 4), "{second}");
+    assert_eq!(document["cost_usd"], 0.0032);
+    assert_eq!(listed(&machine)["last"]["outcome"], "ok");
+}
+
+#[test]
+fn a_single_look_on_a_terminal_says_why_nothing_starts() {
+    let server = Server::start(echo);
+    let machine = scheduled(&server, &format!("{TIDY}checklist = \"list.md\"\n"));
+    machine.write("list.md", "- one");
+    assert_eq!(once(&machine).code, 0);
+    let (code, not_due) = machine.on_terminal(["heartbeat", "--once"]);
+    assert!(code == 0 && not_due.contains("tidy: not due until 2"), "{not_due}");
+    let_time_pass(&machine);
+    let (code, unchanged) = machine.on_terminal(["heartbeat", "--once"]);
+    assert!(
+        code == 0 && unchanged.contains("tidy: not started: nothing has changed"),
+        "{unchanged}"
+    );
+    let (code, quiet) = machine.on_terminal(["heartbeat", "--once", "--quiet"]);
+    assert_eq!((code, quiet.as_str()), (0, ""));
 }
 
 #[test]

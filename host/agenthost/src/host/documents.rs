@@ -1,10 +1,12 @@
 //! The memory of a task: the documents of its plugin, and the record of what the task does with them.
 //!
-//! **The order** of a write is: the operation is durable in the journal, the file is written, the result is recorded, the
-//! task goes on. A process that is killed after the first step has lost nothing: when the run is resumed, an operation
-//! without a result is done again, which writes the same document. An operation with a result is not done again, and its
-//! task receives the recorded result. Reading has no effect, so a read and its result are recorded together. A replay and
-//! a rehearsal receive every result from the record, and open no file.
+//! **The order** of a write is: the operation is durable in the journal, the file is written, the result is recorded,
+//! the task goes on. A process that is killed after the first step has lost nothing: when the run is resumed, an
+//! operation without a result is done again. This writes the same document, also over what another run has written
+//! since. An operation with a result is not done again, and its task receives the recorded result; but all operations
+//! after one that is done anew are done anew, too, and with `bodies = "none"`, where the journal keeps no document, the
+//! first read is one. Reading has no effect, so a read and its result are recorded together. A replay and a rehearsal
+//! receive every result from the record, and open no file.
 //!
 //! Left out: the files, which are the sandbox's.
 
@@ -16,7 +18,7 @@ use futures_util::future::{BoxFuture, pending, ready};
 use super::record::{NumberedOperation, PastDocument, TaskLog};
 use agenthost_core::document::{DocumentError, DocumentOperation, DocumentResult};
 use agenthost_core::failpoint;
-use agenthost_sandbox::{Documents, RunMemory};
+use agenthost_sandbox::{Documents, KeptMemory, RunMemory};
 
 /// The memory of one task.
 pub(super) struct TaskDocuments {
@@ -79,19 +81,20 @@ impl TaskDocuments {
             return DocumentError::Other("host".to_owned(), error).into();
         }
         failpoint!(await "document.asked");
-        let result = self.access(operation).await;
+        let (result, _kept) = self.access(operation).await;
         failpoint!(await "document.done");
         self.log.document_answered(numbered, &result);
         result
     }
 
-    async fn access(&self, operation: DocumentOperation) -> DocumentResult {
+    /// Does an operation. The guards hold the memory of the texts, each of which is here and in an entry of the
+    /// journal, until the result is recorded.
+    async fn access(&self, operation: DocumentOperation) -> (DocumentResult, Option<[KeptMemory; 2]>) {
         let Some(documents) = self.documents.clone() else {
-            return DocumentError::NotGranted.into();
+            return (DocumentError::NotGranted.into(), None);
         };
-        let full = |why: String| DocumentResult::from(DocumentError::Io(why));
-        // Here, and in the journal's queue.
-        let _kept = match self.run_memory.keep(operation.bytes().saturating_mul(2)) {
+        let full = |why: String| (DocumentResult::from(DocumentError::Io(why)), None);
+        let asked = match self.run_memory.keep(operation.bytes().saturating_mul(2)) {
             Ok(kept) => kept,
             Err(why) => return full(why),
         };
@@ -104,7 +107,7 @@ impl TaskDocuments {
             },
         };
         match self.run_memory.keep(result.bytes().saturating_mul(2)) {
-            Ok(_) => result,
+            Ok(answered) => (result, Some([asked, answered])),
             Err(why) => full(why),
         }
     }

@@ -208,10 +208,41 @@ impl RunBuilder {
     ///
     /// Panics outside a tokio runtime.
     pub fn start(self) -> Result<RunHandle> {
+        self.start_after(|_| Ok(()))
+    }
+
+    /// Starts the run after `note` was called with its id. A program that has to find the run after a crash stores the id
+    /// there.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::error::Error;
+    /// use agenthost::{Host, Journal};
+    ///
+    /// # let component = double();
+    /// # let dir = tempfile::tempdir()?;
+    /// let journal = Journal::sqlite(dir.path().join("journal.db"))?;
+    /// let host = Host::builder().journal(journal.clone()).build()?;
+    /// let run = host.run(&host.load_bytes(&component)?, &21);
+    /// assert!(run.start_after(|_| Err(Error::host("no room for the id"))).is_err());
+    /// assert!(journal.find("last").is_err(), "it did not start");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`RunBuilder::start`], and that of `note`.
+    #[doc(hidden)]
+    pub fn start_after(self, note: impl FnOnce(&str) -> Result<()>) -> Result<RunHandle> {
         let (host, plugin) = (self.host, self.plugin.loaded);
         let record = host.new_record(RunKind::Run, &plugin, &self.command)?;
+        let id = record.id.clone();
         let recorder = host.recorder(&record, Mode::Live, Vec::new());
         let run = host.prepare_run(&plugin, &self.input?, &self.limits, record, recorder)?;
+        note(&id)?;
         // The run is claimed last, so that a run that cannot start leaves its record unchanged.
         run.claim_new()?;
         Ok(run.start())

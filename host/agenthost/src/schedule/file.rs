@@ -1,9 +1,9 @@
 //! The file in which a schedule is remembered, and its lock.
 //!
-//! Both are in the user's state directory, beside the books of the allowance: a project's folder may come from a stranger,
-//! who must not say what was paid for. The file is replaced by renaming, so that a process that dies while it writes leaves
-//! the earlier state. The lock is a second file; it belongs to the operating system and ends with its holder. A file that
-//! cannot be read stops the schedule: to begin anew could run something twice.
+//! Both are in the user's state directory, beside the books of the allowance: a project's folder may come from a
+//! stranger, who must not say what was paid for. The file is replaced by renaming, so that a process that dies while it
+//! writes leaves the earlier state. The lock is a second file; it belongs to the operating system and ends with its
+//! holder. A file that cannot be read stops the schedule: to begin anew could run something twice.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
@@ -37,7 +37,7 @@ impl ScheduleFile {
     ///
     /// let file = ScheduleFile::new(state.path(), "agenthost.toml".as_ref(), "tidy");
     /// assert_eq!(file.read()?.last, None, "it never ran");
-    /// let lock = file.try_lock()?.ok_or("nobody has it")?;
+    /// let lock = file.try_lock()?.ok_or("it is locked")?;
     /// assert!(file.try_lock()?.is_none());
     /// lock.write(&lock.read()?)?;
     /// # Ok(())
@@ -135,7 +135,9 @@ impl LockedSchedule {
             file.write_all(&serde_json::to_vec(state)?)?;
             file.sync_all()?;
             drop(file);
-            fs::rename(&new, path)
+            fs::rename(&new, path)?;
+            // Only then does the new name survive a loss of power.
+            File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
         };
         write().map_err(|error| self.file.failed("write", &error))
     }

@@ -14,7 +14,7 @@ use agenthost_sandbox::MAX_CALL_BYTES;
 
 /// The most bytes of a file that is read into an input.
 const MOST_BYTES: u64 = MAX_CALL_BYTES as u64;
-/// The most bytes of a file that is only compared with its earlier content.
+/// The most bytes of a file that is only compared with its earlier content. A change after them is not seen.
 const MOST_COMPARED: u64 = 1 << 30;
 
 /// The files of a schedule, as they are at one time.
@@ -47,7 +47,9 @@ pub struct ScheduleInputs {
 }
 
 impl ScheduleInputs {
-    /// Reads the checklist and the watched files. A watched file that does not exist counts as one without content.
+    /// Reads the checklist and the watched files. A watched file that does not exist counts as one without content. A
+    /// change after the first GiB of a watched file is not seen. A link in place of a file, or of a folder above it
+    /// since the configuration was read, is an error.
     ///
     /// # Errors
     ///
@@ -55,13 +57,14 @@ impl ScheduleInputs {
     pub fn read(schedule: &ScheduleConfig) -> Result<Self> {
         let mut digest = Sha256::new();
         let mut is_empty = false;
+        let text = |key, path| text(schedule, key, path);
         if let Some(path) = &schedule.checklist {
             let text = text("checklist", path)?;
             is_empty = is_empty_list(&text);
             digest.update(Sha256::digest(text));
         }
         for path in &schedule.watch {
-            digest.update(content(path)?);
+            digest.update(content(schedule, path)?);
         }
         let any = schedule.checklist.is_some() || !schedule.watch.is_empty();
         let digest = digest.finalize().iter().fold(String::new(), |mut hex, byte| {
@@ -79,8 +82,11 @@ impl ScheduleInputs {
     ///
     /// # Errors
     ///
-    /// [`ErrorClass::Input`](crate::ErrorClass::Input) if a file cannot be read, or `set` has no object to be applied to.
+    /// [`ErrorClass::Input`](crate::ErrorClass::Input) if a file cannot be read, or `set` has no object to be applied
+    /// to.
     pub fn of_run(schedule: &ScheduleConfig) -> Result<Value> {
+        let text = |key, path| text(schedule, key, path);
+        let json = |key, path| json(key, path, text(key, path)?);
         let mut input = match &schedule.input {
             Some(ScheduleInput::File(path)) => json("input", path)?,
             Some(ScheduleInput::Value(value)) => value.clone(),
@@ -102,24 +108,24 @@ impl ScheduleInputs {
     }
 }
 
-fn text(key: &str, path: &Path) -> Result<String> {
-    plain_file::read_text(path, Links::Follow, MOST_BYTES).map_err(|error| unreadable(key, path, &error))
+fn text(schedule: &ScheduleConfig, key: &str, path: &Path) -> Result<String> {
+    let read = plain_file::read_text(schedule.place(path), Links::RefuseAnywhere, MOST_BYTES);
+    read.map_err(|error| unreadable(key, path, &error))
 }
 
-fn json(key: &str, path: &Path) -> Result<Value> {
-    let text = text(key, path)?;
+fn json(key: &str, path: &Path, text: String) -> Result<Value> {
     serde_json::from_str(&text).map_err(|error| {
         Error::input(format!("{} of `{key}` is not valid JSON: {error}", path.display()))
             .with_hint("Correct the file, or name another.")
     })
 }
 
-/// Returns the digest of a file's content, and of nothing if it does not exist.
-fn content(path: &Path) -> Result<Vec<u8>> {
+/// Returns the digest of a file's content, up to [`MOST_COMPARED`] bytes. A file that does not exist has no content.
+fn content(schedule: &ScheduleConfig, path: &Path) -> Result<Vec<u8>> {
     let failed = |error: &std::io::Error| unreadable("watch", path, error);
-    let mut file = match plain_file::open(path, Links::Follow) {
+    let mut file = match plain_file::open(schedule.place(path), Links::RefuseAnywhere) {
         Ok(file) => file.take(MOST_COMPARED),
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(vec![0; 32]),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Sha256::digest([]).to_vec()),
         Err(error) => return Err(failed(&error)),
     };
     let (mut digest, mut buffer) = (Sha256::new(), vec![0; 1 << 16]);

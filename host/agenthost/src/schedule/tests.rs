@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use agenthost_config::{Config, Env};
+use agenthost_core::error::Error;
 
 const MINUTE: u64 = 60_000;
 const HOUR: u64 = 60 * MINUTE;
@@ -245,7 +246,7 @@ fn an_interrupted_run_comes_first() {
         panic!()
     };
     clock.state.begin(due, NOW, Some("files".to_owned()));
-    clock.state.started("r1".to_owned());
+    clock.state.started("r1", Some("journal.db".to_owned()), false);
     clock.end(ScheduleEnd::Interrupted);
     assert_eq!(clock.at(NOW + 1_000), ScheduleDecision::Resume);
     assert!(!clock.state.is_unchanged("files"));
@@ -261,6 +262,82 @@ fn an_interrupted_run_comes_first() {
     clock.state.give_up();
     assert!(clock.run(NOW + HOUR + 1, 0), "another run takes its place");
     assert!(!clock.run(NOW + HOUR + 2, 0));
+}
+
+/// A clock with a run that was started, and that a journal records or not.
+fn with_run(journal: Option<&str>) -> Clock {
+    let mut clock = Clock::new("every = '30m'", ScheduleMode::Always);
+    let ScheduleDecision::Start(due) = clock.at(NOW) else {
+        panic!()
+    };
+    clock.state.begin(due, NOW, Some("files".to_owned()));
+    clock.state.started("r1", journal.map(str::to_owned), true);
+    clock
+}
+
+#[test]
+fn a_run_that_reached_the_limit_of_the_day_is_resumed_on_the_next() {
+    let mut clock = with_run(Some("journal.db"));
+    assert!(clock.state.running.as_ref().unwrap().is_alive());
+    clock.end(ScheduleEnd::LimitReached(NOW + DAY));
+    assert_eq!(clock.at(NOW + HOUR), ScheduleDecision::Wait(Some(NOW + DAY)));
+    assert!(!clock.state.running.as_ref().unwrap().is_alive());
+    for day in 1..9 {
+        assert_eq!(clock.at(NOW + day * DAY), ScheduleDecision::Resume);
+        clock.state.resume();
+        assert_eq!(clock.state.running.as_ref().unwrap().resumes, 1, "it stopped in order");
+        clock.end(ScheduleEnd::LimitReached(NOW + (day + 1) * DAY));
+    }
+    assert_eq!(clock.at(NOW + 9 * DAY), ScheduleDecision::Resume);
+    clock.state.resume();
+    clock.end(ScheduleEnd::Well);
+    assert_eq!((clock.state.failures, clock.state.running.is_none()), (0, true));
+    assert!(clock.state.is_unchanged("files"));
+    // Without a journal, there is nothing to resume.
+    let mut clock = with_run(None);
+    clock.end(ScheduleEnd::LimitReached(NOW + DAY));
+    assert!(clock.state.running.is_none() && clock.run(NOW + DAY, 0));
+}
+
+#[test]
+fn a_run_that_cannot_be_resumed_now_is_kept_and_waits_longer_each_time() {
+    let mut clock = with_run(Some("journal.db"));
+    let (mut now, mut waits) = (NOW, Vec::new());
+    for _ in 1..FAILURES {
+        assert_eq!(clock.at(now), ScheduleDecision::Resume);
+        clock.state.postpone(false, "why", now);
+        let ScheduleDecision::Wait(Some(until)) = clock.at(now) else {
+            panic!("{:?}", clock.state)
+        };
+        waits.push((until - now) / MINUTE);
+        now = until;
+    }
+    assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256]);
+    assert_eq!(clock.state.skipped.as_ref().unwrap().reason, "why");
+    clock.state.postpone(false, "why", now);
+    assert_eq!(clock.at(now + DAY), ScheduleDecision::Stopped);
+    assert!(clock.state.restart());
+    assert_eq!(clock.at(now + DAY), ScheduleDecision::Resume, "it is still there");
+
+    // What a retry cannot cure stops it sooner, and waits as well.
+    let mut clock = with_run(Some("journal.db"));
+    for n in 0..u64::from(INCURABLE_FAILURES) {
+        assert_eq!(clock.at(NOW + n * HOUR), ScheduleDecision::Resume);
+        clock.state.postpone(true, "why", NOW + n * HOUR);
+        assert!(!matches!(clock.at(NOW + n * HOUR), ScheduleDecision::Resume));
+    }
+    assert_eq!(clock.at(NOW + DAY), ScheduleDecision::Stopped);
+}
+
+#[test]
+fn resumes_in_a_row_are_counted_until_the_run_stops_in_order() {
+    let mut clock = with_run(Some("journal.db"));
+    let resumes = |clock: &Clock| clock.state.running.as_ref().unwrap().resumes;
+    clock.state.resume();
+    clock.state.resume();
+    assert_eq!(resumes(&clock), 2);
+    clock.end(ScheduleEnd::Interrupted);
+    assert_eq!((resumes(&clock), clock.at(NOW)), (0, ScheduleDecision::Resume));
 }
 
 #[test]
@@ -305,6 +382,39 @@ fn the_kinds_of_errors_decide_whether_a_retry_can_help() {
         "the plugin did without that answer"
     );
     assert!(is_incurable(&Failure::new(FailureClass::Denied, "no"), &[]));
+}
+
+#[test]
+fn a_link_that_comes_after_the_configuration_is_not_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |path: &str| dir.path().join(path);
+    std::fs::create_dir_all(at("in/list")).unwrap();
+    std::fs::write(at("in/list/todo.md"), "- one").unwrap();
+    std::fs::write(at("secret"), "- secret").unwrap();
+    std::os::unix::fs::symlink("in", at("link")).unwrap();
+    let text = "[schedules.tidy]\nplugin = 'a:b'\ncost-per-day = 1\nevery = '1h'\nchecklist = 'link/list/todo.md'\n\
+                watch = ['link/list/more.md']\nset = { task = '@link/list/todo.md' }";
+    std::fs::write(at("agenthost.toml"), text).unwrap();
+    let env = Env::new(BTreeMap::new(), dir.path(), Some(at("home")));
+    let schedule = Config::load(&env).unwrap().schedules()["tidy"].clone();
+    let read = || Ok::<_, Error>((ScheduleInputs::read(&schedule)?, ScheduleInputs::of_run(&schedule)?));
+    let (inputs, input) = read().unwrap();
+    assert_eq!(input["task"], "- one");
+    // A watched file without content is one that does not exist.
+    std::fs::write(at("in/list/more.md"), "").unwrap();
+    assert_eq!(read().unwrap().0, inputs);
+    std::fs::write(at("in/list/more.md"), "more").unwrap();
+    assert_ne!(read().unwrap().0, inputs);
+
+    std::fs::remove_file(at("in/list/todo.md")).unwrap();
+    std::os::unix::fs::symlink("../../secret", at("in/list/todo.md")).unwrap();
+    assert!(read().unwrap_err().to_string().contains("cannot be read: it is a link"));
+    std::fs::rename(at("in/list"), at("in/other")).unwrap();
+    std::fs::create_dir(at("outside")).unwrap();
+    std::fs::write(at("outside/todo.md"), "- secret").unwrap();
+    std::os::unix::fs::symlink("../outside", at("in/list")).unwrap();
+    let refused = read().unwrap_err().to_string();
+    assert!(refused.contains("a folder above it is a link"), "{refused}");
 }
 
 #[test]

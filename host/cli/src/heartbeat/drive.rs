@@ -1,6 +1,6 @@
 //! One look at one schedule: whether it is due, whether there is anything to do, its run, and the record of its end.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
@@ -23,8 +23,8 @@ use agenthost::journal::{JournalError, RunRecord, RunStatus};
 use agenthost::limits::{Cap, LimitKind, LimitOwner, LimitsPatch, Usd};
 use agenthost::run::{ModelReport, RunReport};
 use agenthost::schedule::{
-    LockedSchedule, ScheduleDecision, ScheduleEnd, ScheduleFile, ScheduleInputs, ScheduleMode, ScheduleState,
-    is_incurable,
+    LockedSchedule, RESUMES, ScheduleDecision, ScheduleEnd, ScheduleFile, ScheduleInputs, ScheduleMode, ScheduleState,
+    StartedRun, is_incurable,
 };
 use agenthost::task::{Failure, FailureClass, Outcome};
 use agenthost::{Cancellation, FailedTasks, RunHandle};
@@ -87,8 +87,31 @@ enum Begun {
 enum NotResumed {
     /// Another process runs it.
     Busy,
-    /// It cannot be resumed.
+    /// No money is left of the day.
+    UsedUp,
+    /// Its journal is that of another folder; this is the reason in words.
+    Elsewhere(String),
+    /// It can never be resumed, and nothing is lost: another run takes its place.
     Lost(String),
+    /// Its process died each time that it was resumed.
+    TooOften(Error),
+    /// It cannot be resumed now.
+    Failed(Error),
+    /// The state of the schedule cannot be written.
+    Unwritable(Error),
+}
+
+/// Only a run that its journal does not have is lost: any other error may pass, and the run has been paid for.
+impl From<Error> for NotResumed {
+    fn from(error: Error) -> Self {
+        match error.downcast_ref() {
+            Some(JournalError::Running { .. }) => Self::Busy,
+            Some(JournalError::NoSuchRun { .. } | JournalError::NoRuns) => {
+                Self::Lost("its journal does not have it".to_owned())
+            }
+            _ => Self::Failed(error),
+        }
+    }
 }
 
 impl ScheduleRunner<'_> {
@@ -109,21 +132,35 @@ impl ScheduleRunner<'_> {
         let before = lock.read()?;
         let mut state = before.clone();
         let step = match state.decide(self.schedule, mode, now_ms()) {
-            ScheduleDecision::Disabled => Step::Wait(None),
+            ScheduleDecision::Disabled => {
+                self.explain(mode, "not started: it is disabled");
+                Step::Wait(None)
+            }
             ScheduleDecision::Stopped => {
                 if mode == ScheduleMode::Once {
                     self.say_stopped(&state);
                 }
                 Step::Wait(None)
             }
-            ScheduleDecision::Wait(until) => Step::Wait(until),
-            ScheduleDecision::Resume => self.resume(&lock, &mut state).await?,
-            ScheduleDecision::Start(due) => self.start(&lock, &mut state, due).await?,
+            ScheduleDecision::Wait(until) => {
+                let until_text = until.map(|until| format!(" until {}", clock(until)));
+                self.explain(mode, &format!("not due{}", until_text.unwrap_or_default()));
+                Step::Wait(until)
+            }
+            ScheduleDecision::Resume => self.resume(&lock, &mut state, mode).await?,
+            ScheduleDecision::Start(due) => self.start(&lock, &mut state, due, mode).await?,
         };
         if state != before {
             lock.write(&state)?;
         }
         Ok(step)
+    }
+
+    /// Prints why a single look starts nothing, if a person reads it.
+    fn explain(&self, mode: ScheduleMode, text: &str) {
+        if mode == ScheduleMode::Once && self.printer.moves() {
+            self.say(text);
+        }
     }
 
     fn say_stopped(&self, state: &ScheduleState) {
@@ -140,7 +177,13 @@ impl ScheduleRunner<'_> {
     }
 
     /// Starts a run for the time `due`, unless there is nothing to do or no money left.
-    async fn start(&self, lock: &LockedSchedule, state: &mut ScheduleState, due: u64) -> Result<Step> {
+    async fn start(
+        &self,
+        lock: &LockedSchedule,
+        state: &mut ScheduleState,
+        due: u64,
+        mode: ScheduleMode,
+    ) -> Result<Step> {
         let now = now_ms();
         let ready = trust::check_schedule(self.config, self.name).map_err(Error::from);
         let inputs = match ready {
@@ -165,8 +208,10 @@ impl ScheduleRunner<'_> {
         };
         if let Some(reason) = idle {
             state.skip(due, now, reason);
-            if self.global.verbose > 0 {
-                self.say(&format!("not started: {reason}"));
+            let text = format!("not started: {reason}");
+            match self.global.verbose {
+                0 => self.explain(mode, &text),
+                _ => self.say(&text),
             }
             return Ok(Step::Wait(state.next(self.schedule, now)));
         }
@@ -212,12 +257,12 @@ impl ScheduleRunner<'_> {
         };
         let by_rest = own.is_none_or(|own| left < own);
         limits.cost = Some(Cap::At(own.map_or(left, |own| own.min(left))));
-        let (run, plugin) = match self.begin(&limits).await {
+        let (run, plugin) = match self.begin(lock, state, &limits, by_rest).await {
             Ok(Begun::Run(run, plugin)) => (run, plugin),
             Ok(Begun::UsedUp(key)) => return Ok(Attempt::UsedUp(key)),
             Err(error) => return Ok(Attempt::Failed(error)),
         };
-        let ended = self.watch(lock, state, &run, false).await?;
+        let ended = self.watch(&run, false).await;
         Ok(Attempt::Ended(EndedRun {
             by_rest,
             plugin,
@@ -226,8 +271,15 @@ impl ScheduleRunner<'_> {
     }
 
     /// Starts a run.
-    async fn begin(&self, limits: &LimitsPatch) -> Result<Begun> {
-        // Soon after the check of the places of its files, which may become links.
+    async fn begin(
+        &self,
+        lock: &LockedSchedule,
+        state: &mut ScheduleState,
+        limits: &LimitsPatch,
+        by_rest: bool,
+    ) -> Result<Begun> {
+        // The trust may have been revoked, and a file may have become a link.
+        trust::check_schedule(self.config, self.name)?;
         let input = ScheduleInputs::of_run(self.schedule)?;
         let env = self.env.at(self.schedule.dir());
         let config = self.config.clone();
@@ -248,19 +300,22 @@ impl ScheduleRunner<'_> {
             false => command,
         };
         let run = host.run(&plugin, &input).limits(limits).command(command.to_json()?);
-        Ok(Begun::Run(run.start()?, plugin.id().to_string()))
+        let journal = self.journal().filter(|_| host.keeps_journal());
+        // The id is on the disk before the run can spend anything, so that no crash makes a second run of it.
+        let started = run.start_after(|id| {
+            state.started(id, journal.as_deref().map(resolved), by_rest);
+            lock.write(state)
+        });
+        if started.is_err()
+            && let Some(running) = &mut state.running
+        {
+            running.run = None;
+        }
+        Ok(Begun::Run(started?, plugin.id().to_string()))
     }
 
     /// Waits for the end of a run, which the end of this program cancels.
-    async fn watch(
-        &self,
-        lock: &LockedSchedule,
-        state: &mut ScheduleState,
-        run: &RunHandle,
-        resumed: bool,
-    ) -> Result<EndedRun> {
-        state.started(run.id().to_string());
-        lock.write(state)?;
+    async fn watch(&self, run: &RunHandle, resumed: bool) -> EndedRun {
         let report = tokio::select! {
             report = run.report() => report,
             () = self.stop.cancelled() => {
@@ -271,7 +326,7 @@ impl ScheduleRunner<'_> {
         let RunReport {
             outcome, models, spent, ..
         } = &*report;
-        Ok(EndedRun {
+        EndedRun {
             run: report.run.to_string(),
             plugin: String::new(),
             outcome: outcome.clone(),
@@ -279,75 +334,113 @@ impl ScheduleRunner<'_> {
             models: models.clone(),
             resumed,
             by_rest: false,
-        })
+        }
     }
 
-    /// Goes on with the run that was interrupted. If that is not possible, the next look starts another.
-    async fn resume(&self, lock: &LockedSchedule, state: &mut ScheduleState) -> Result<Step> {
-        let left = self.left()?;
-        if left == Usd::ZERO {
-            let until = renewal("cost-per-day");
-            state.pause_for_renewal(now_ms(), until);
-            self.say(&format!(
-                "not resumed before {}: the limit of the day is used up",
-                clock(until)
-            ));
-            return Ok(Step::Wait(Some(until)));
-        }
-        let id = state.running.as_ref().and_then(|running| running.run.clone());
-        let resumed = match (trust::check_schedule(self.config, self.name), id) {
-            (Err(error), _) => return Ok(self.end(state, Attempt::Failed(error.into()))),
-            (Ok(()), None) => Err(NotResumed::Lost("it is not in a journal".to_owned())),
-            (Ok(()), Some(id)) => self.resume_run(lock, state, &id).await?,
+    /// Goes on with the run that was interrupted. If that will never be possible, another one is started.
+    async fn resume(&self, lock: &LockedSchedule, state: &mut ScheduleState, mode: ScheduleMode) -> Result<Step> {
+        let Some(running) = state.running.clone() else {
+            return Ok(Step::Wait(None));
         };
-        match resumed {
+        match self.resume_run(lock, state, &running).await {
             Ok(ended) => Ok(self.end(state, Attempt::Ended(ended))),
             Err(NotResumed::Busy) => Ok(Step::Busy),
+            Err(NotResumed::UsedUp) => {
+                let until = renewal("cost-per-day");
+                state.pause_for_renewal(now_ms(), until);
+                self.say(&format!(
+                    "not resumed before {}: the limit of the day is used up",
+                    clock(until)
+                ));
+                Ok(Step::Wait(Some(until)))
+            }
+            Err(NotResumed::Elsewhere(reason)) => {
+                match state.note(now_ms(), &reason) {
+                    true => self.say(&reason),
+                    false => self.explain(mode, &reason),
+                }
+                Ok(Step::Wait(None))
+            }
             Err(NotResumed::Lost(why)) => {
                 self.say(&format!("the interrupted run is not resumed: {why}"));
                 let due = now_ms();
                 state.give_up();
                 lock.write(state)?;
-                self.start(lock, state, due).await
+                self.start(lock, state, due, mode).await
             }
+            Err(NotResumed::TooOften(error)) => Ok(self.not_started(state, &error, None)),
+            Err(NotResumed::Failed(error)) => {
+                state.postpone(is_incurable_error(&error), &with_causes(&error), now_ms());
+                Ok(self.show_error(state, &error))
+            }
+            Err(NotResumed::Unwritable(error)) => Err(error),
         }
     }
 
+    /// Goes on with a run to its end. Returns the end at once if it is in the journal.
     async fn resume_run(
         &self,
         lock: &LockedSchedule,
         state: &mut ScheduleState,
-        id: &str,
-    ) -> Result<std::result::Result<EndedRun, NotResumed>> {
-        let lost = |error: &Error| match error.downcast_ref::<JournalError>() {
-            Some(JournalError::Running { .. }) => NotResumed::Busy,
-            _ => NotResumed::Lost(with_causes(error)),
+        running: &StartedRun,
+    ) -> std::result::Result<EndedRun, NotResumed> {
+        trust::check_schedule(self.config, self.name).map_err(Error::from)?;
+        let Some(id) = running.run.clone() else {
+            return Err(NotResumed::Lost("it had not begun".to_owned()));
         };
-        let path = journal_path(self.config, self.env, self.global.journal.as_deref());
-        let wanted = id.to_owned();
+        let Some(place) = &running.journal else {
+            return Err(NotResumed::Lost("no journal records it".to_owned()));
+        };
+        if !Path::new(place).try_exists().unwrap_or(true) {
+            return Err(NotResumed::Lost(format!("its journal, {place}, is gone")));
+        }
+        let path = self.journal();
+        if path.as_deref().map(resolved).as_ref() != Some(place) {
+            return Err(NotResumed::Elsewhere(format!(
+                "run {id} is resumed only by a heartbeat whose journal is {place}"
+            )));
+        }
+        let wanted = id.clone();
         let found = journal::read(self.global, self.config, self.env, move |journal| {
-            journal::find(journal, path.as_deref(), &wanted)
+            let record = journal::find(journal, path.as_deref(), &wanted)?;
+            let has_input = journal::root_input(journal, &record)?.is_some();
+            Ok((record, has_input))
         });
-        let record = match found.await {
-            Ok(record) => record,
-            Err(error) => return Ok(Err(lost(&error))),
-        };
-        if let Some(ended) = ended(&record) {
-            return Ok(Ok(ended));
+        let (record, has_input) = found.await?;
+        if let Some(ended) = ended(&record, running.by_rest)
+            && !matches!(scheduled_end(&ended, false), ScheduleEnd::LimitReached(_))
+        {
+            // The output is shown once, so its end must be one that can be written.
+            lock.write(state).map_err(NotResumed::Unwritable)?;
+            return Ok(ended);
         }
-        match self.begin_again(&record).await {
-            Ok(run) => {
-                state.resume();
-                self.say(&format!("run {id} is resumed"));
-                let ended = self.watch(lock, state, &run, true).await?;
-                let plugin = record.plugin.clone();
-                Ok(Ok(EndedRun { plugin, ..ended }))
-            }
-            Err(error) => Ok(Err(lost(&error))),
+        if !has_input {
+            return Err(NotResumed::Lost("the journal does not hold its input".to_owned()));
         }
+        if self.left()? == Usd::ZERO {
+            return Err(NotResumed::UsedUp);
+        }
+        if running.resumes >= RESUMES {
+            let error = Error::host(format!(
+                "run {id} was resumed {RESUMES} times, and its process died each time"
+            ));
+            return Err(NotResumed::TooOften(
+                error.with_hint(format!("`agenthost show {id}` shows how far it came.")),
+            ));
+        }
+        let run = self.begin_again(lock, state, &record).await?;
+        self.say(&format!("run {id} is resumed"));
+        let ended = self.watch(&run, true).await;
+        let plugin = record.plugin.clone();
+        Ok(EndedRun { plugin, ..ended })
     }
 
-    async fn begin_again(&self, record: &RunRecord) -> Result<RunHandle> {
+    async fn begin_again(
+        &self,
+        lock: &LockedSchedule,
+        state: &mut ScheduleState,
+        record: &RunRecord,
+    ) -> std::result::Result<RunHandle, NotResumed> {
         let command = RecordedRunCommand::of(record)?;
         command.check(record, self.config, self.env, false)?;
         let limits = command.limits(self.schedule.limits());
@@ -355,20 +448,33 @@ impl ScheduleRunner<'_> {
         let host = schedule_host(config, self.name, self.global, self.env, max_memory(&limits))?;
         let plugin = std::sync::Arc::new(command.load(&host, self.env, self.printer).await?);
         if !host.changed_plugins(&plugin, record).await?.is_empty() {
-            return Err(Error::plugin("the plugin has changed"));
+            return Err(NotResumed::Lost("the plugin has changed".to_owned()));
         }
         refuse_unasked(&host, &plugin, &host.limits(&plugin, &limits), self.printer)?;
-        host.resume(&plugin, record, FailedTasks::Keep)
-            .limits(&limits)
-            .start()
-            .await
+        let before = state.running.clone();
+        state.resume();
+        lock.write(state).map_err(NotResumed::Unwritable)?;
+        let resumed = host.resume(&plugin, record, FailedTasks::Keep).limits(&limits);
+        match resumed.start().await {
+            Ok(run) => Ok(run),
+            Err(error) => {
+                state.running = before;
+                lock.write(state).map_err(NotResumed::Unwritable)?;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Returns the path of the journal of this folder; `None` if none is kept.
+    fn journal(&self) -> Option<PathBuf> {
+        journal_path(self.config, self.env, self.global.journal.as_deref())
     }
 
     /// Records and shows the end of a run, or the reason why there is none.
     fn end(&self, state: &mut ScheduleState, attempt: Attempt) -> Step {
         let ended = match attempt {
             Attempt::Ended(ended) => ended,
-            Attempt::Failed(error) => return self.not_started(state, &error),
+            Attempt::Failed(error) => return self.not_started(state, &error, Some(Usd::ZERO)),
             Attempt::UsedUp(key) => {
                 let until = renewal(&key);
                 state.ended(
@@ -395,24 +501,31 @@ impl ScheduleRunner<'_> {
         let how = match &end {
             ScheduleEnd::Well => "ended well".to_owned(),
             ScheduleEnd::Interrupted => "was interrupted and is resumed at the next start".to_owned(),
+            ScheduleEnd::LimitReached(until) if state.running.is_some() => {
+                format!("reached a limit and is resumed at {}", clock(*until))
+            }
             ScheduleEnd::Failed { .. } | ScheduleEnd::LimitReached(_) => "failed".to_owned(),
         };
         let next = state.next(self.schedule, now_ms());
-        let next = next.filter(|_| end != ScheduleEnd::Interrupted);
+        let next = next.filter(|_| state.running.is_none());
         let next = next.map(|next| format!("; next {}", clock(next))).unwrap_or_default();
         self.say(&format!("run {} {how}, {cost}{next}", ended.run));
         self.say_stopped(state);
         Step::Ended(code)
     }
 
-    /// Records and shows the reason why a run did not start.
-    fn not_started(&self, state: &mut ScheduleState, error: &Error) -> Step {
+    /// Records and shows the reason why a run did not start or is given up, with what it has cost.
+    fn not_started(&self, state: &mut ScheduleState, error: &Error, cost: Option<Usd>) -> Step {
         let end = ScheduleEnd::Failed {
-            incurable: error.class() != ErrorClass::Host,
+            incurable: is_incurable_error(error),
             class: error.class().name().to_owned(),
             message: with_causes(error),
         };
-        state.ended(self.schedule, end, Some(Usd::ZERO), now_ms());
+        state.ended(self.schedule, end, cost, now_ms());
+        self.show_error(state, error)
+    }
+
+    fn show_error(&self, state: &ScheduleState, error: &Error) -> Step {
         let hint = crate::hints::hint(error);
         if self.json {
             let document = json!({
@@ -468,7 +581,7 @@ impl ScheduleRunner<'_> {
 }
 
 /// Returns the end of a run that the journal knows as ended; `None` if it was interrupted.
-fn ended(record: &RunRecord) -> Option<EndedRun> {
+fn ended(record: &RunRecord, by_rest: bool) -> Option<EndedRun> {
     let end = record.end.as_ref()?;
     let unknown = || {
         Outcome::Failure(Failure::new(
@@ -488,8 +601,19 @@ fn ended(record: &RunRecord) -> Option<EndedRun> {
         cost: end.summary.spent.known_cost(),
         models: end.summary.models.clone(),
         resumed: true,
-        by_rest: false,
+        by_rest,
     })
+}
+
+/// Returns whether a retry cannot cure the error that keeps a run from starting.
+fn is_incurable_error(error: &Error) -> bool {
+    error.class() != ErrorClass::Host
+}
+
+/// Returns a path with its links followed, as text.
+fn resolved(path: &Path) -> String {
+    let resolved = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    resolved.to_string_lossy().into_owned()
 }
 
 fn scheduled_end(ended: &EndedRun, interrupted: bool) -> ScheduleEnd {

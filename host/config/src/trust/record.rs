@@ -120,7 +120,7 @@ pub struct TrustedDir {
 pub struct TrustedSchedule {
     /// Its name.
     pub name: String,
-    /// A description of the plugin, the times and the cost.
+    /// A description of the plugin, the times, the cost, the limits and the files.
     pub runs: String,
     /// The SHA-256 digest of everything that its section sets, in hexadecimal, which later ones are compared with.
     pub sha256: String,

@@ -870,3 +870,90 @@ fn a_record_of_the_first_format_still_counts() {
     assert!(is_fine(&scratch));
     assert!(list(&scratch.env()).unwrap()[0].crates.is_none());
 }
+
+const TIDY: &str = "[schedules.tidy]\nevery = '1h'\nplugin = 'agenthost:ask'\ncost-per-day = 0.5\n";
+
+#[test]
+fn the_limits_and_the_files_of_a_schedule_are_shown_and_accepted_with_it() {
+    let scratch = Scratch::project(TIDY);
+    let runs = |lines: &str| {
+        scratch.write("project/agenthost.toml", &format!("{TIDY}{lines}"));
+        review(&scratch.env(), Path::new(FILE)).unwrap().schedules[0]
+            .runs
+            .clone()
+    };
+    let is_accepted = || check_schedule(&Config::load(&scratch.env()).unwrap(), "tidy").is_ok();
+    assert_eq!(runs(""), "agenthost:ask every 1 h for at most $0.50 a day");
+    accept(&scratch.env(), Path::new(FILE)).unwrap();
+    assert!(is_accepted());
+    let mut before = runs("");
+    for (lines, shown) in [
+        (
+            "limits = { cost = '$50', tasks = 9 }\n",
+            ", with its own limits (cost $50, tasks 9)",
+        ),
+        ("input = 'in/put.json'\n", ", reading in/put.json (input)"),
+        (
+            "set = { task = '@todo.md', more = '@more.md' }\n",
+            ", reading more.md (set), todo.md (set)",
+        ),
+        (
+            "checklist = 'list.md'\nwatch = ['inbox.md']\n",
+            ", reading list.md (checklist), inbox.md (watch)",
+        ),
+        ("watch = ['other.md']\n", ", reading other.md (watch)"),
+    ] {
+        let now = runs(lines);
+        assert!(now.ends_with(shown), "{now}");
+        assert!(now != before && !is_accepted(), "{lines}");
+        accept(&scratch.env(), Path::new(FILE)).unwrap();
+        assert!(is_accepted(), "{lines}");
+        before = now;
+    }
+}
+
+#[test]
+fn no_schedule_follows_a_link_that_a_plugin_can_have_made() {
+    let grant = "[grants.'a:b']\ndirs = ['~/notes::/notes:rw']\n";
+    let scratch = Scratch::new().user(&format!("{TIDY}checklist = '~/way/list/todo.md'\n{grant}"));
+    fs::create_dir_all(scratch.path("home/notes/list")).unwrap();
+    fs::create_dir_all(scratch.path("home/secret")).unwrap();
+    let check = || check_schedule(&scratch.load(), "tidy");
+    let link = |target: &str, path: &str| symlink(target, scratch.path(path)).unwrap();
+    let remove = |path: &str| fs::remove_file(scratch.path(path)).unwrap();
+    // The operator's own link is followed, and a file that does not exist is found out later.
+    link("notes", "home/way");
+    check().unwrap();
+    // In place of the file.
+    link("../../secret/key", "home/notes/list/todo.md");
+    let refused = check().unwrap_err();
+    assert!(
+        matches!(refused, ConfigError::ScheduleLink { key: "checklist", .. }),
+        "{refused}"
+    );
+    assert_eq!(refused.class(), ErrorClass::Config);
+    remove("home/notes/list/todo.md");
+    check().unwrap();
+    // In place of the folder above it.
+    fs::remove_dir(scratch.path("home/notes/list")).unwrap();
+    link("../secret", "home/notes/list");
+    assert!(check().is_err());
+    // Nor does it help to put the folder back after the configuration was read.
+    let config = scratch.load();
+    remove("home/notes/list");
+    fs::create_dir(scratch.path("home/notes/list")).unwrap();
+    assert!(check_schedule(&config, "tidy").is_err());
+    check().unwrap();
+    fs::remove_dir(scratch.path("home/notes/list")).unwrap();
+    link("../secret", "home/notes/list");
+    // On the way of another link.
+    remove("home/way");
+    link("notes/list/../secret", "home/way");
+    assert!(check().is_err());
+    remove("home/way");
+    link("secret", "home/way");
+    check().unwrap();
+    link("turn", "home/secret/list");
+    link("list", "home/secret/turn");
+    assert!(check().is_err(), "it turns in a circle");
+}
