@@ -35,7 +35,7 @@ fn the_page_begins_with_what_a_reviewer_decides_by() {
     let _filters = filters();
     insta::assert_snapshot!(screen(&machine, &["inspect", "above.wasm"]), @"
     plugin     demo:above@0.2.0
-    may do     calls models; keeps documents in a directory that it is granted; starts demo:below; nothing else
+    may do     calls models; starts demo:below; nothing else
     models     any name (it does not say which)
     sub-agent  demo:below@0.1.0
     keeps back 20% of its limits, for its own calls
