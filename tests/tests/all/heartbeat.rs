@@ -704,6 +704,33 @@ fn a_run_that_needs_the_money_of_two_days_takes_two_days() {
 }
 
 #[test]
+fn a_run_whose_next_request_needs_more_than_a_day_is_a_failure() {
+    let server = Server::start(echo);
+    let asks = crate::guest("asks");
+    let machine = scheduled(
+        &server,
+        &format!(
+            "[schedules.tidy]\nevery = \"30m\"\nplugin = \"{asks}\"\ninput = \"input.json\"\n\
+             cost-per-day = \"$0.0035\"\n"
+        ),
+    );
+    let long = "many words ".repeat(400);
+    let input = crate::strict_questions(&["one", &long], "sequential");
+    machine.write("input.json", input.to_string());
+    let first = once(&machine);
+    assert_eq!((first.code, server.count()), (3, 1), "{first}");
+    assert_eq!(listed(&machine)["failures"], 0, "the next day may have enough");
+    std::fs::remove_dir_all(machine.cwd().join("../state/agenthost/allowance")).unwrap();
+    change_state(&machine, |state| state["pause"] = Value::Null);
+    let second = once(&machine);
+    assert_eq!((second.code, server.count()), (3, 1), "{second}");
+    let shown = listed(&machine);
+    assert_eq!((&shown["failures"], &shown["state"]), (&json!(1), &json!("waiting")));
+    let state: Value = serde_json::from_slice(&std::fs::read(state_file(&machine)).unwrap()).unwrap();
+    assert_eq!(state["running"], Value::Null);
+}
+
+#[test]
 fn a_run_whose_trust_is_revoked_is_kept_and_goes_on_once_it_is_trusted_again() {
     let server = Server::start(echo);
     let asks = crate::guest("asks");
