@@ -2,7 +2,7 @@
 //! schedule can cost more than its limit.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agenthost_tests::env::{Output, TestEnv};
 use agenthost_tests::server::{Gate, Reply, Request, Server, config};
@@ -701,6 +701,78 @@ fn a_run_that_needs_the_money_of_two_days_takes_two_days() {
     assert_eq!((&document["resumed"], server.count()), (&json!(true), 4), "{second}");
     assert_eq!(document["cost_usd"], 0.0032);
     assert_eq!(listed(&machine)["last"]["outcome"], "ok");
+}
+
+#[test]
+fn a_run_whose_next_request_needs_more_than_a_day_is_a_failure() {
+    let server = Server::start(echo);
+    let asks = crate::guest("asks");
+    let machine = scheduled(
+        &server,
+        &format!(
+            "[schedules.tidy]\nevery = \"30m\"\nplugin = \"{asks}\"\ninput = \"input.json\"\n\
+             cost-per-day = \"$0.0035\"\n"
+        ),
+    );
+    let long = "many words ".repeat(400);
+    let input = crate::strict_questions(&["one", &long], "sequential");
+    machine.write("input.json", input.to_string());
+    let first = once(&machine);
+    assert_eq!((first.code, server.count()), (3, 1), "{first}");
+    assert_eq!(listed(&machine)["failures"], 0, "the next day may have enough");
+    std::fs::remove_dir_all(machine.cwd().join("../state/agenthost/allowance")).unwrap();
+    change_state(&machine, |state| state["pause"] = Value::Null);
+    let second = once(&machine);
+    assert_eq!((second.code, server.count()), (3, 1), "{second}");
+    let shown = listed(&machine);
+    assert_eq!((&shown["failures"], &shown["state"]), (&json!(1), &json!("waiting")));
+    let state: Value = serde_json::from_slice(&std::fs::read(state_file(&machine)).unwrap()).unwrap();
+    assert_eq!(state["running"], Value::Null);
+}
+
+#[test]
+fn a_run_whose_trust_is_revoked_is_kept_and_goes_on_once_it_is_trusted_again() {
+    let server = Server::start(echo);
+    let asks = crate::guest("asks");
+    let machine = scheduled(
+        &server,
+        &format!(
+            "[schedules.tidy]\nevery = \"30m\"\nplugin = \"{asks}\"\ninput = \"input.json\"\n\
+             cost-per-day = \"$0.0035\"\n"
+        ),
+    );
+    let input = crate::strict_questions(&["one", "two", "three", "four"], "sequential");
+    machine.write("input.json", input.to_string());
+    let running = machine.start(["heartbeat"], None);
+    server.wait_until("what fits in the day", |seen| seen.len() == 3);
+    wait_until(&machine, |listed| {
+        listed["reason"] == "its limit on the cost is used up"
+    });
+    assert_eq!(machine.run(["trust", "--revoke", "."]).code, 0);
+    std::fs::remove_dir_all(machine.cwd().join("../state/agenthost/allowance")).unwrap();
+    change_state(&machine, |state| state["pause"] = Value::Null);
+    wait_until(&machine, |listed| listed["failures"] == 1);
+    assert_eq!(server.count(), 3);
+    assert_eq!(machine.run(["trust", "."]).code, 0);
+    change_state(&machine, |state| state["pause"] = Value::Null);
+    wait_until(&machine, |listed| listed["last"]["outcome"] == "ok");
+    running.signal("TERM");
+    let ended = running.finish();
+    assert_eq!((ended.code, server.count()), (130, 4), "{ended}");
+    assert!(ended.stderr.contains("is resumed\n"), "{ended}");
+}
+
+/// Waits until the only schedule is listed like this.
+fn wait_until(machine: &TestEnv, is_so: impl Fn(&Value) -> bool) {
+    let end = Instant::now() + Duration::from_mins(1);
+    loop {
+        let listed = listed(machine);
+        if is_so(&listed) {
+            return;
+        }
+        assert!(Instant::now() < end, "{listed}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]

@@ -65,6 +65,8 @@ struct EndedRun {
     resumed: bool,
     /// `true` if the rest of the day's money limited it, and not its own limit.
     by_rest: bool,
+    /// `true` if it was resumed with the money of a whole day and did not spend any of it.
+    spent_nothing: bool,
 }
 
 /// The result of an attempt to run a schedule.
@@ -334,6 +336,7 @@ impl ScheduleRunner<'_> {
             models: models.clone(),
             resumed,
             by_rest: false,
+            spent_nothing: false,
         }
     }
 
@@ -417,7 +420,8 @@ impl ScheduleRunner<'_> {
         if !has_input {
             return Err(NotResumed::Lost("the journal does not hold its input".to_owned()));
         }
-        if self.left()? == Usd::ZERO {
+        let left = self.left()?;
+        if left == Usd::ZERO {
             return Err(NotResumed::UsedUp);
         }
         if running.resumes >= RESUMES {
@@ -431,8 +435,12 @@ impl ScheduleRunner<'_> {
         let run = self.begin_again(lock, state, &record).await?;
         self.say(&format!("run {id} is resumed"));
         let ended = self.watch(&run, true).await;
-        let plugin = record.plugin.clone();
-        Ok(EndedRun { plugin, ..ended })
+        let before = record.end.as_ref().map(|end| end.summary.spent.known_cost());
+        Ok(EndedRun {
+            plugin: record.plugin.clone(),
+            spent_nothing: left == self.schedule.cost_per_day && before == Some(ended.cost),
+            ..ended
+        })
     }
 
     async fn begin_again(
@@ -602,6 +610,7 @@ fn ended(record: &RunRecord, by_rest: bool) -> Option<EndedRun> {
         models: end.summary.models.clone(),
         resumed: true,
         by_rest,
+        spent_nothing: false,
     })
 }
 
@@ -622,6 +631,14 @@ fn scheduled_end(ended: &EndedRun, interrupted: bool) -> ScheduleEnd {
     };
     match (failure.class, &failure.owner) {
         (FailureClass::Cancelled, _) if interrupted => ScheduleEnd::Interrupted,
+        // No day has the money for its next request.
+        (FailureClass::Exhausted, Some(LimitOwner::Allowance { schedule: Some(_), .. })) if ended.spent_nothing => {
+            ScheduleEnd::Failed {
+                incurable: true,
+                class: failure.class.name().to_owned(),
+                message: failure.to_string(),
+            }
+        }
         (FailureClass::Exhausted, Some(LimitOwner::Allowance { key, .. })) => ScheduleEnd::LimitReached(renewal(key)),
         (FailureClass::Exhausted, None) if ended.by_rest && failure.limit == Some(LimitKind::Cost) => {
             ScheduleEnd::LimitReached(renewal("cost-per-day"))
@@ -691,6 +708,7 @@ mod tests {
                 models: Vec::new(),
                 resumed: false,
                 by_rest,
+                spent_nothing: false,
             };
             matches!(scheduled_end(&ended, false), ScheduleEnd::LimitReached(_))
         };
