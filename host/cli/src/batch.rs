@@ -263,11 +263,17 @@ impl ItemArgs {
     /// # Errors
     ///
     /// Class `input` if the file cannot be read, or if an item is malformed or not of the plugin's type.
-    pub(super) fn count_tasks(&self, plugin: &Plugin, file: &Path, env: &Env) -> Result<(u64, Option<u64>)> {
+    pub(super) fn count_tasks(
+        &self,
+        host: &Host,
+        plugin: &Plugin,
+        file: &Path,
+        env: &Env,
+    ) -> Result<(u64, Option<u64>)> {
         let source = self.open(file, env)?;
         let shape = shape::of(plugin, self.size)?;
         let check = |input: &serde_json::Value| shape::check(plugin, input);
-        let set = shape::set(plugin, &shape::read_set(&self.set, env)?)?;
+        let set = shape::set(host, plugin, &shape, &shape::read_set(&self.set, env)?)?;
         let fields = shape::input_fields(plugin, &shape);
         let found = survey(self.tasks(&source, shape, fields.as_deref(), &check)?.set(set))?;
         match found.first_bad.first() {
@@ -379,7 +385,7 @@ async fn go(
     }
 
     let shape = shape::of(&plugin, args.reading.size)?;
-    let set = shape::set(&plugin, &set)?;
+    let set = shape::set(&host, &plugin, &shape, &set)?;
     let check = |input: &serde_json::Value| shape::check(&plugin, input);
     let form = Form::of(args.output())?;
     let fields = shape::input_fields(&plugin, &shape);
@@ -435,7 +441,10 @@ async fn go(
         Some((record, How::Replay)) => runner.replay(record),
     };
     let runner = match earlier.as_ref().map(|(earlier, _)| &earlier.how) {
-        Some(How::Resume { again: Some(again), .. }) => runner.ask_again(again.clone()),
+        Some(How::Resume { again, .. }) => again
+            .iter()
+            .cloned()
+            .fold(runner, |runner, task| runner.ask_again(task)),
         _ => runner,
     };
     let is_finished = runner.has_nothing_left(found.tasks).await?;

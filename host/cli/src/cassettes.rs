@@ -39,6 +39,9 @@ impl Recording {
         let Some(dir) = file.parent().filter(|_| !file.is_dir()) else {
             return Err(wrong(format!("{} is a directory", file.display())));
         };
+        if file.exists() && Cassette::read(file).is_err() {
+            return Err(wrong(format!("{} exists and is not a cassette", file.display())));
+        }
         std::fs::create_dir_all(dir).map_err(|error| wrong(format!("{}: {error}", dir.display())))?;
         let journal = open_journal(config, global, env)?;
         Ok(Self {

@@ -64,7 +64,7 @@ pub(super) async fn plan(args: Args, global: &Global, env: &Env, printer: &Print
     }
     let (items, grouped) = match &args.items {
         Items::Count(items) => args.reading.tasks_of(&plugin, *items)?,
-        Items::File(file) => args.reading.count_tasks(&plugin, file, env)?,
+        Items::File(file) => args.reading.count_tasks(&host, &plugin, file, env)?,
     };
     let told = PlanOptions {
         items,

@@ -16,10 +16,10 @@ use super::global::Global;
 use super::host::{check_scripts, recording_host, schedule_host};
 use super::journal::{self, journal_path};
 use super::offline::refuse_unasked;
-use super::output::{Printer, exit_code};
+use super::output::{Printer, exit, exit_code};
 use super::recorded;
 use super::run::{LimitArgs, Show, asked_limits, max_memory, watch};
-use super::spawn::Text;
+use super::spawn::{FailedTask, Text};
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
 use agenthost::journal::{JournalError, JournalStore, RunKind, RunRecord};
@@ -37,10 +37,10 @@ pub(super) struct Args {
     /// Keep only outputs: also run failed tasks again, with the answers that they had received
     #[arg(long)]
     failed: bool,
-    /// Ask the model anew for this task, such as root/0 or the name of its plugin, even if the run has ended: its replies
-    /// stay in the record and are replaced by new ones
+    /// Ask the model anew for this task, such as root/0 or the name of its branch or plugin, even if the run has ended: its
+    /// replies stay in the record and are replaced by new ones; repeat it for more tasks
     #[arg(long, value_name = "TASK")]
-    ask_again: Option<String>,
+    ask_again: Vec<String>,
     /// Resume although a plugin has changed: its tasks run again, and only new requests are paid for
     #[arg(long)]
     changed_plugins: bool,
@@ -62,13 +62,20 @@ pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Pr
     let config = global.config(env)?;
     let (id, failed) = (args.run.clone(), failed(args.failed));
     // The host opens the journal itself.
-    let name = args.ask_again.clone();
+    let names = args.ask_again.clone();
     let path = journal_path(&config, env, global.journal.as_deref());
     let ((record, input), ended, asked_again) = journal::read(global, &config, env, move |journal| {
         let record = journal::find(journal, path.as_deref(), &id)?;
         let ended = ended(journal, &record, failed)?;
-        let again = name.map(|name| find_task(journal, &record, &name)).transpose()?;
         let input = journal::root_input(journal, &record)?;
+        let text = Text::recorded(&record.plugin, input.as_ref());
+        let again = names
+            .iter()
+            .map(|name| match text.as_ref().and_then(|text| text.task(name)) {
+                Some(task) => Ok(task),
+                None => find_task(journal, &record, name),
+            });
+        let again = again.collect::<Result<Vec<_>>>()?;
         Ok(((record, input), ended, again))
     })
     .await?;
@@ -76,22 +83,33 @@ pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Pr
         return Err(Error::usage(format!("run {} is not a batch", record.id))
             .with_hint("Limits with --run- are those of all tasks of a batch; without it, those of the run."));
     }
-    if let Some(ended) = ended.filter(|_| asked_again.is_none()) {
+    if let Some(ended) = ended.filter(|_| asked_again.is_empty()) {
         printer.note(&format!("run {} has ended; nothing is run again", record.id));
+        let is_complete = ended
+            .ok()
+            .is_none_or(|output| Text::is_complete(&record.plugin, output));
+        let text = shown_again(&record, input.as_ref());
+        let report = journal::read(global, &config, env, move |journal| report(journal, record)).await?;
         match (&ended, args.json) {
-            (_, true) => {
-                let report = journal::read(global, &config, env, move |journal| report(journal, record));
-                printer.data(&report.await?)?;
-            }
-            (Outcome::Ok(output), false) => match shown_again(&record, input.as_ref()) {
-                Some(text) => printer.raw(&text.text(output))?,
+            (_, true) => printer.data(&report)?,
+            (Outcome::Ok(output), false) => match &text {
+                Some(text) => {
+                    printer.raw(&text.text(output))?;
+                    text.notes(output).iter().for_each(|note| printer.note(note));
+                    let failed = failed_tasks(&report);
+                    let hint = text.how_to_ask_again(&report.run, &failed);
+                    hint.iter().for_each(|note| printer.note(note));
+                }
                 None => printer.data(output)?,
             },
             (Outcome::Failure(failure), false) => {
                 printer.note(&format!("it failed: {failure}; --failed runs it again"))
             }
         }
-        return Ok(exit_code(&ended, false));
+        return Ok(match is_complete {
+            true => exit_code(&ended, false),
+            false => ExitCode::from(exit::FAILED),
+        });
     }
     if record.kind == RunKind::Batch {
         let earlier = Earlier {
@@ -132,7 +150,7 @@ pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Pr
     refuse_unasked(&host, &plugin, &host.limits(&plugin, &limits), printer)?;
     let asked = asked_limits(&host, &plugin, &limits);
     let mut run = host.resume(&plugin, &record, failed).limits(&limits);
-    if let Some(task) = asked_again {
+    for task in asked_again {
         run = run.ask_again(task);
     }
     watch(
@@ -145,6 +163,15 @@ pub(super) async fn resume(args: &Args, global: &Global, env: &Env, printer: &Pr
         printer,
     )
     .await
+}
+
+/// Returns the failed sub-tasks of a run that has ended, with the limit that each reached.
+fn failed_tasks(report: &RecordedRunReport) -> Vec<FailedTask> {
+    let failed = report.tasks.iter().filter_map(|task| {
+        let failure = task.outcome.as_ref()?.failure()?;
+        FailedTask::of(&task.id.to_string(), failure)
+    });
+    failed.collect()
 }
 
 /// Returns the text form of the output of a run, if its command showed it as text.

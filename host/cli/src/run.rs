@@ -22,7 +22,7 @@ use super::offline::{note_offline, refuse_unasked};
 use super::output::{Bound, Printer, exit_code};
 use super::progress::Progress;
 use super::signals;
-use super::spawn::Text;
+use super::spawn::{FailedTask, Text};
 use super::start::{Spawned, StartArgs, Starts, before_start};
 use super::which::PluginArgs;
 use agenthost::config::{Config, Env};
@@ -204,7 +204,7 @@ pub(super) async fn start(
     refuse_unasked(&host, &plugin, &own, printer)?;
     let all = &host.config().run().limits;
     if let Some(spawned) = &args.spawned {
-        spawned.check(&own)?;
+        spawned.check(&host, &plugin, &own)?;
     }
     let starts = args.spawned.as_ref().map_or(Starts::Task, Starts::Spawned);
     before_start(&host, &plugin, (own, all), starts, args.start, (global, env, printer))?;
@@ -267,10 +267,17 @@ pub(super) async fn watch(
     };
     let json = matches!(show, Show::Document);
     print(&report, &show, global, printer, bound)?;
-    if let (Show::Text(text), Some(output), true) = (&show, report.outcome.ok(), host.keeps_journal()) {
-        text.how_to_ask_again(report.run.as_ref(), output)
+    if let (Show::Text(text), true) = (&show, host.keeps_journal()) {
+        let failed = report
+            .tasks
             .iter()
-            .for_each(|note| printer.note(note));
+            .filter(|task| task.parent.is_some())
+            .filter_map(|task| {
+                let failure = task.outcome.failure()?;
+                FailedTask::of(&task.id.to_string(), failure)
+            });
+        let hint = text.how_to_ask_again(report.run.as_ref(), &failed.collect::<Vec<_>>());
+        hint.iter().for_each(|note| printer.note(note));
     }
     if report.is_offline() && report.differences.is_none() {
         note_offline(host.config(), json, printer);

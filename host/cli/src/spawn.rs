@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 pub(super) use self::args::Args;
 use self::input::Call;
-pub(super) use self::output::Text;
+pub(super) use self::output::{FailedTask, Text};
 use super::global::Global;
 use super::output::Printer;
 use super::run::{self, Show};
@@ -31,6 +31,7 @@ pub(super) async fn spawn(args: Args, global: &Global, env: &Env, printer: &Prin
     let spawned = Spawned {
         tasks: call.tasks,
         least_tasks: call.least_tasks,
+        least_tokens: call.least_tokens,
         models: call.models,
     };
     let run = run::Args::spawn(call.plugin, spawned, args.record, args.json, args.start, args.limits);

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::SystemTime;
 
-use super::budget::Plan;
+use super::budget::{Plan, models_below};
 use super::global::Global;
 use super::output::{Printer, counted};
+use super::table::count;
 use agenthost::allowance;
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
@@ -27,27 +28,62 @@ pub(super) struct Spawned {
     pub(super) tasks: Option<usize>,
     /// The fewest sub-tasks with which all of the work can be done.
     pub(super) least_tasks: usize,
+    /// The fewest tokens with which each of them can make a call.
+    pub(super) least_tokens: u64,
     /// The names of the models that are called.
     pub(super) models: BTreeSet<String>,
 }
 
 impl Spawned {
-    /// Refuses limits that leave out some of the sub-tasks.
-    pub(super) fn check(&self, limits: &Limits) -> Result<()> {
-        let tasks = self.least_tasks;
+    /// Refuses to start what cannot be done: models that are not there or not allowed, and limits that leave out some of the
+    /// sub-tasks.
+    pub(super) fn check(&self, host: &Host, plugin: &Plugin, limits: &Limits) -> Result<()> {
+        let config = host.config();
+        let allowed = models_below(config, plugin, limits);
+        for name in &self.models {
+            if !config.models().contains_key(name) {
+                let known: Vec<_> = config.models().keys().map(String::as_str).collect();
+                return Err(
+                    Error::config(format!("no model is named `{name}`: [models] has {}", known.join(", ")))
+                        .with_hint("Map the name there, or name another model with --model or --synthesis-model."),
+                );
+            }
+            if !allowed.contains(name) {
+                return Err(
+                    Error::denied(format!("the model `{name}` is not allowed for these tasks")).with_hint(
+                        "See `models` in [grants] of agenthost.toml, and in [max] and [max-for] of agenthost-policy.toml.",
+                    ),
+                );
+            }
+        }
+        let tasks = self.least_tasks as u64;
         for (key, limit, what) in [
             ("tasks", limits.tasks, "sub-tasks"),
             ("calls", limits.calls, "model calls"),
         ] {
-            if let Some(limit) = limit.filter(|limit| *limit < tasks as u64) {
+            if let Some(limit) = limit.filter(|limit| *limit < tasks) {
                 return Err(Error::usage(format!(
                     "{} are to be made, and the limit is {limit}",
-                    counted(tasks as u64, what)
+                    counted(tasks, what)
                 ))
                 .with_hint(format!(
-                    "Raise it with --{key}, or with `{key}` under [limits] in agenthost.toml, or give fewer tasks."
+                    "Raise it with --{key}, or with `{key}` under [limits] in agenthost.toml, unless a grant or a \
+                             policy sets it; or give fewer tasks."
                 )));
             }
+        }
+        let least = self.least_tokens;
+        if let Some(limit) = limits.tokens.filter(|limit| tasks > 1 && *limit < least) {
+            return Err(Error::usage(format!(
+                "{} need at least {} tokens, and the limit is {}",
+                counted(tasks, "tasks"),
+                count(least),
+                count(limit)
+            ))
+            .with_hint(
+                "Raise it with --tokens, give fewer tasks, or answer the rows of a file with `agenthost batch agenthost:map`, \
+                 where each has a limit of its own.",
+            ));
         }
         Ok(())
     }

@@ -26,6 +26,8 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<DecodedWasm, ComponentError> {
     IS_DECODING.set(false);
     match decoded {
         Ok(decoded) => decoded.map_err(|error| ComponentError::broken(error.root_cause())),
-        Err(_) => Err(ComponentError::broken("its types refer to each other in a circle or to nothing")),
+        Err(_) => Err(ComponentError::broken(
+            "its types refer to each other in a circle or to nothing",
+        )),
     }
 }

@@ -63,6 +63,14 @@ pub struct Candidate<'a> {
     pub vetted: Option<&'a [&'a Vetted]>,
 }
 
+impl Candidate<'_> {
+    /// Returns whether it comes from a registry. For a file of this machine, and for a part of the program, a
+    /// missing signature is the usual case and not worth a note.
+    fn is_foreign(&self) -> bool {
+        matches!(self.origin, Origin::Reference { .. })
+    }
+}
+
 /// A crate to be judged before it is built, as far as its files allow.
 #[derive(Debug, Clone)]
 pub struct CrateCandidate {
@@ -294,7 +302,7 @@ impl Policy {
             }
         }
         if ruling.allow {
-            if found.is_none() {
+            if found.is_none() && candidate.is_foreign() {
                 notes.push(format!(
                     "no signer who may publish it has signed it, which {} permits",
                     ruling.permission()
@@ -328,7 +336,7 @@ impl Policy {
         }
         let ruling = self.ruling(&candidate.origin, Lack::Unvetted);
         if ruling.allow {
-            if who.is_empty() {
+            if who.is_empty() && candidate.is_foreign() {
                 notes.push(format!("it is not vetted, which {} permits", ruling.permission()));
             }
             return Ok(who);

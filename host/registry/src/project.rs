@@ -226,15 +226,37 @@ impl Project {
     /// # Errors
     ///
     /// [`Denied`](agenthost_core::error::ErrorClass::Denied), with the rule.
-    pub fn judge(&self, found: &Found, vetted: bool) -> Result<PolicyDecision, PolicyError> {
+    pub fn judge(&self, found: &Found, vetted: bool) -> Result<PolicyDecision, RegistryError> {
         let entries = self.vetted_as(&found.plugin.digest);
-        self.policy.judge(&Candidate {
+        Ok(self.policy.judge(&Candidate {
             plugin: &found.plugin,
             bytes: &found.bytes,
-            origin: origin(&found.source, &found.name),
+            origin: self.origin(&found.source, &found.name, &found.release.digest)?,
             signatures: &found.signatures,
             vetted: vetted.then_some(&entries),
-        })
+        })?)
+    }
+
+    /// Returns the origin of a release in a source. The program itself is the source of nothing but its own releases,
+    /// whatever a lock file says.
+    fn origin(&self, source: &str, name: &Name, digest: &Digest) -> Result<Origin, RegistryError> {
+        if source != built_in::PLACE {
+            let place = source.to_owned();
+            return Ok(Origin::Reference { place });
+        }
+        let name = name.to_string();
+        let Some(component) = self.built_in.get(&name) else {
+            return Err(RegistryError::NotBuiltIn { name });
+        };
+        let has = Digest::of(component);
+        match has == *digest {
+            true => Ok(Origin::BuiltIn(name)),
+            false => Err(RegistryError::OtherBuiltIn {
+                name,
+                has,
+                wanted: *digest,
+            }),
+        }
     }
 
     fn vetted_as(&self, digest: &Digest) -> Vec<&Vetted> {
@@ -316,7 +338,7 @@ impl Project {
         let verdict = self.policy.judge(&Candidate {
             plugin: &plugin,
             bytes: &bytes,
-            origin: origin(&locked.source, &locked.name),
+            origin: self.origin(&locked.source, &locked.name, &locked.digest)?,
             signatures: &signatures,
             vetted: (!self.before_vetting).then_some(&entries),
         })?;
@@ -392,16 +414,6 @@ impl Project {
     }
 }
 
-/// Returns the origin of a release in a source.
-fn origin(source: &str, name: &Name) -> Origin {
-    match source {
-        built_in::PLACE => Origin::BuiltIn(name.to_string()),
-        place => Origin::Reference {
-            place: place.to_owned(),
-        },
-    }
-}
-
 /// Returns `namespace:name` of the package in a crate's `wit/` directory.
 fn wit_package(dir: &Path) -> Option<String> {
     /// The maximum size of a file that is read, more than any interface has.
@@ -430,4 +442,44 @@ fn has_signature(dir: &Path) -> bool {
         .flatten()
         .flatten()
         .any(|entry| entry.path().extension().is_some_and(|end| end == "minisig"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../agenthost/doc/guests.rs"));
+
+    #[tokio::test]
+    async fn only_the_programs_own_release_counts_as_built_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let env = Env::new([].into(), dir.path(), None);
+        let project = || {
+            let config = Config::load(&env).unwrap();
+            Project::open(&config, &env, Some(dir.path().join("cache"))).unwrap()
+        };
+        let own = project().built_in("demo:double", double().leak());
+        let found = own.find(&"demo:double".parse().unwrap()).await.unwrap();
+        let verdict = own.judge(&found, true).unwrap();
+        let locked = own.entry(&found, Requirement::any(), &verdict).unwrap();
+        assert!(own.admit(&locked).is_ok());
+
+        // The bytes of each are in the cache, so nothing is fetched that could be compared.
+        let other = ask();
+        let claimed = Locked {
+            name: "demo:ask".parse().unwrap(),
+            digest: own.cache().put(&other).unwrap(),
+            size: other.len() as u64,
+            asks: Asks::of(&Plugin::read(&other).unwrap()),
+            ..locked.clone()
+        };
+        let error = own.admit(&claimed).err().unwrap();
+        assert!(matches!(error, RegistryError::NotBuiltIn { .. }), "{error:?}");
+        let error = project()
+            .built_in("demo:double", ask().leak())
+            .admit(&locked)
+            .err()
+            .unwrap();
+        assert!(matches!(error, RegistryError::OtherBuiltIn { .. }), "{error:?}");
+    }
 }

@@ -4,7 +4,7 @@
 
 wasmtime::component::bindgen!({
     path: "../../wit",
-    world: "plugin",
+    world: "plugin-with-memory",
     imports: {
         "agenthost:plugin/llm.complete": async | store | trappable,
         "agenthost:plugin/llm.remaining": store | trappable,

@@ -43,11 +43,11 @@ pub(crate) fn is_contract(name: &PackageName) -> bool {
     name.namespace == "agenthost" && name.name == "plugin"
 }
 
-/// The shared package alone, with its world `plugin`.
+/// The shared package alone, with the world that has all imports. A component has only those that its code uses.
 pub(crate) fn contract() -> Result<(Resolve, WorldId)> {
     let mut resolve = Resolve::default();
     let package = push(&mut resolve, parse(&[("plugin.wit", CONTRACT)])?, Vec::new())?;
-    let world = resolve.select_world(&[package], Some("plugin"))?;
+    let world = resolve.select_world(&[package], Some("plugin-with-memory"))?;
     Ok((resolve, world))
 }
 

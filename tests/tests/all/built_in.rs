@@ -70,6 +70,42 @@ fn another_release_than_the_locked_one_is_not_run() {
 }
 
 #[test]
+fn a_lock_file_cannot_pass_another_plugin_off_as_one() {
+    let machine = project();
+    let lock = machine.cwd().join("agenthost.lock");
+    let text = std::fs::read_to_string(&lock).unwrap();
+    // The bytes of another plugin are in the cache, and its entry claims to be part of the program.
+    assert_eq!(machine.run(["add", "agenthost:map", "--accept"]).code, 0);
+    let entry = |name: &str| {
+        let all = std::fs::read_to_string(&lock).unwrap();
+        let entry = all
+            .split("[[plugin]]")
+            .find(|entry| entry.contains(&format!("name = \"{name}\"")));
+        entry.unwrap().to_owned()
+    };
+    let claimed = entry("agenthost:map").replace("agenthost:map", "acme:map");
+    std::fs::write(&lock, format!("{text}\n[[plugin]]{claimed}")).unwrap();
+    let other = machine.run(["run", "acme:map", "--input", "{}", "--offline-models"]);
+    assert!(
+        other.error(4).contains("agenthost.lock has the name acme:map"),
+        "{other}"
+    );
+    let swapped = entry("agenthost:ask");
+    let digest = |entry: &str| {
+        entry
+            .split('"')
+            .find(|part| part.starts_with("sha256:"))
+            .unwrap()
+            .to_owned()
+    };
+    let ask = text.replace(&digest(&swapped), &digest(&claimed));
+    std::fs::write(&lock, ask).unwrap();
+    let spawned = machine.run(["spawn", "Count", "--offline-models"]);
+    assert_ne!(spawned.code, 0, "{spawned}");
+    assert!(!spawned.stdout.contains("Count"), "{spawned}");
+}
+
+#[test]
 fn policies_treat_it_as_a_file_and_a_person_can_vet_it() {
     let machine = machine().config("");
     machine.write("agenthost-policy.toml", "format = 1\n[paths]\nunvetted = \"deny\"\n");

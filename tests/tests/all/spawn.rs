@@ -226,7 +226,7 @@ fn a_failed_task_is_named_and_asked_again_by_itself() {
     let hint = output
         .stderr
         .lines()
-        .find(|line| line.contains("to ask again for B: "))
+        .find(|line| line.contains("to ask again for what has no answer: "))
         .unwrap();
     let command: Vec<_> = hint.split("agenthost ").nth(1).unwrap().split(' ').collect();
     fails.store(false, Ordering::Relaxed);
@@ -255,9 +255,114 @@ fn answers_are_shown_although_the_synthesis_failed() {
     assert!(
         output
             .stderr
-            .contains("to ask again for the synthesis: agenthost resume"),
+            .contains("to ask again for what has no answer: agenthost resume"),
         "{output}"
     );
+}
+
+#[test]
+fn all_that_failed_is_asked_again_in_one_command_and_a_resume_reports_it_until_then() {
+    let fails = Arc::new(AtomicBool::new(true));
+    let server = Server::start({
+        let fails = fails.clone();
+        move |request| match request.prompt().contains("bad") && fails.load(Ordering::Relaxed) {
+            true => Reply::error(400, "invalid_request_error", "no"),
+            false => Reply::text(format!("about {}", request.prompt())).usage(10, 5),
+        }
+    });
+    let machine = machine_at(&server);
+    // Equal names: the tasks are told apart by their numbers.
+    let tasks = [
+        "spawn",
+        "same",
+        "bad",
+        "same",
+        "bad",
+        "--synthesize",
+        "bad, all of them",
+    ];
+    let output = machine.run(tasks);
+    assert_eq!(output.code, 1, "{output}");
+    let again = |stderr: &str| -> Vec<String> {
+        let hint = stderr
+            .lines()
+            .find(|line| line.contains("to ask again for what has no answer: "));
+        hint.unwrap()
+            .split("agenthost ")
+            .nth(1)
+            .unwrap()
+            .split(' ')
+            .map(str::to_owned)
+            .collect()
+    };
+    let command = again(&output.stderr);
+    assert_eq!(
+        command[2..],
+        [
+            "--ask-again",
+            "root/1",
+            "--ask-again",
+            "root/3",
+            "--ask-again",
+            "root/4"
+        ]
+    );
+    let resumed = machine.run(["resume", "last"]);
+    assert_eq!(
+        (resumed.code, again(&resumed.stderr)),
+        (1, command.clone()),
+        "{resumed}"
+    );
+    let paid = server.count();
+    fails.store(false, Ordering::Relaxed);
+    let done = machine.run(&command);
+    assert_eq!(done.code, 0, "{done}");
+    assert!(done.stdout.starts_with("about "), "{done}");
+    assert_eq!(server.count() - paid, 3, "the synthesis is made once");
+}
+
+#[test]
+fn more_tasks_than_the_default_limit_of_calls_all_run_with_a_synthesis() {
+    let server = Server::start(|_| Reply::text("yes").usage(10, 5));
+    let machine = machine_at(&server);
+    let tasks: Vec<_> = (0..120).map(|n| format!("Task {n}")).collect();
+    let args =
+        tasks
+            .iter()
+            .map(String::as_str)
+            .chain(["--synthesize", "All", "--max-tokens", "50", "--max-concurrent", "32"]);
+    let output = machine.run(std::iter::once("spawn").chain(args));
+    assert_eq!((output.code, output.stdout.as_str()), (0, "yes\n"), "{output}");
+    assert_eq!(server.count(), 121, "{output}");
+    let few = machine.run(["spawn", "a", "b", "c", "--synthesize", "All", "--calls", "4"]);
+    assert_eq!((few.code, few.stdout.as_str()), (0, "yes\n"), "{few}");
+}
+
+#[test]
+fn a_killed_request_does_not_use_up_the_share_of_its_task() {
+    let first = AtomicBool::new(true);
+    let server = Server::start(move |request| {
+        let answer = Reply::text("yes").usage(10, 5);
+        match request.prompt().starts_with("Task 3") && first.swap(false, Ordering::Relaxed) {
+            true => answer.after(Duration::from_secs(600)),
+            false => answer,
+        }
+    });
+    let machine = machine_at(&server);
+    let tasks: Vec<_> = (0..20).map(|n| format!("Task {n}")).collect();
+    let args = ["--synthesize", "All", "--max-concurrent", "1"];
+    let args = std::iter::once("spawn")
+        .chain(tasks.iter().map(String::as_str))
+        .chain(args);
+    let running = machine.start(args, None);
+    server.wait_until("the fourth task asks", |seen| {
+        seen.iter().any(|request| request.prompt().starts_with("Task 3"))
+    });
+    assert_eq!(running.kill().code, 137);
+    let resumed = machine.run(["resume", "last"]);
+    assert_eq!((resumed.code, resumed.stdout.as_str()), (0, "yes\n"), "{resumed}");
+    assert!(!resumed.stderr.contains("failed: "), "{resumed}");
+    assert_eq!(server.count(), 22);
 }
 
 #[test]
@@ -374,7 +479,14 @@ fn another_way_is_taken_after_a_failure_and_a_person_decides_at_last() {
         "--max-attempts",
         "1",
     ]);
-    assert!(last.error(6).contains("no name"), "{last}");
+    let error = last.error(6);
+    for part in [
+        "escalated: no way led to an answer",
+        "as asked: failed: the check failed: no name",
+        "answer: about Say hi",
+    ] {
+        assert!(error.contains(part), "{part} in {last}");
+    }
 }
 
 #[test]
@@ -431,6 +543,23 @@ fn a_batch_maps_rows_to_typed_answers() {
     );
     refused(&["--set", "tsk=x"], "--set tsk: agenthost:map has no such field");
     refused(&["--set", "task"], "--set task: not of the form FIELD=VALUE");
+    refused(
+        &["--set", "schema={}"],
+        "the fields of --set do not fit: input: missing field `task`",
+    );
+    refused(
+        &["--set", task, "--set", "max-tokens=many"],
+        "the fields of --set do not fit: input.max-tokens: ",
+    );
+    refused(
+        &["--set", task, "--set", "item={}"],
+        "--set item: the items are this field",
+    );
+    refused(&["--set", "task=Classify."], "--set task: the task names no column");
+    refused(
+        &["--set", task, "--set", "model=other"],
+        "--set model: no model is named `other`",
+    );
     refused(&["--set", "task=x", "--set", "task=y"], "--set task: given twice");
     refused(&["--set", "task=@none.txt"], "--set task=@none.txt: ");
     assert_eq!(server.count(), paid);

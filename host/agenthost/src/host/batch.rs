@@ -115,7 +115,7 @@ pub struct BatchBuilder {
     run_limits: LimitsPatch,
     command: Value,
     from: Option<(RunRecord, Mode)>,
-    again: Option<TaskId>,
+    again: Vec<TaskId>,
     only_reads: bool,
     stop: Cancellation,
 }
@@ -130,7 +130,7 @@ impl Host {
             run_limits: LimitsPatch::default(),
             command: Value::Null,
             from: None,
-            again: None,
+            again: Vec::new(),
             only_reads: false,
             stop: Cancellation::new(),
         }
@@ -197,7 +197,7 @@ impl BatchBuilder {
     /// # }
     /// ```
     pub fn ask_again(mut self, task: TaskId) -> Self {
-        self.again = Some(task);
+        self.again.push(task);
         self
     }
 

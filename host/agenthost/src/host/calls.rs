@@ -327,7 +327,7 @@ impl TaskContext {
         }
         // If the kept replies are all that it cost, the first of them counts the call.
         let used = sum.filter(|used| !reports.is_empty() || used.input > 0 || used.output > 0)?;
-        self.call.account.restore(&used, 1);
+        self.call.account.restore_lost(&used, 1);
         if reports.iter().all(|report| report.calls == 0)
             && let Some(first) = reports.first_mut()
         {

@@ -137,6 +137,9 @@ struct Origin<'a> {
     home: Option<&'a Path>,
     /// The component's file.
     file: Option<&'a Path>,
+    /// The lock file that names it.
+    #[cfg(feature = "registry")]
+    lock: Option<&'a Path>,
     /// The cause of imports that the host does not offer, if a build found it.
     blame: Option<&'a str>,
     /// The verdict of the project's policies, if they have been checked already.
@@ -260,6 +263,7 @@ impl<'a> Loader<'a> {
         };
         let admitted = project.admit(project.locked(reference)?)?;
         let origin = Origin {
+            lock: Some(project.lock().path()),
             verdict: Some(&admitted.verdict),
             ..Origin::default()
         };
@@ -393,9 +397,11 @@ impl<'a> Loader<'a> {
         let config = self.host.config();
         let name = &plugin.id.name;
         let mut dirs = config.grant(name).dirs;
-        // Any file can use the name. The lock file identifies a plugin by its digest, and an embedder provides its own
-        // bytes.
-        let path = origin.home.or(origin.file).filter(|_| !dirs.is_empty());
+        // Any file can use the name, and any project can lock it. An embedder provides its own bytes.
+        let path = origin.home.or(origin.file);
+        #[cfg(feature = "registry")]
+        let path = path.or(origin.lock);
+        let path = path.filter(|_| !dirs.is_empty());
         if let Some(path) = path
             && !trust::dirs::is_meant(config, name, path)?
         {

@@ -54,30 +54,30 @@ pub(super) enum Mode {
     Rehearsal,
 }
 
-/// The task of a resumed run whose replies are not used again, as another task of the run sees it.
+/// The tasks of a resumed run whose replies are not used again, as another task of the run sees them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AskAgain<'a> {
-    /// The task that is asked again, if there is one.
-    again: Option<&'a TaskId>,
+    /// The tasks that are asked again.
+    again: &'a [TaskId],
     task: &'a TaskId,
 }
 
 impl AskAgain<'_> {
-    /// Returns whether this is the task.
+    /// Returns whether this is one of them.
     fn is_here(self) -> bool {
-        self.again == Some(self.task)
+        self.again.contains(self.task)
     }
 
-    /// Returns whether this is the task or one above it, which may receive other results.
+    /// Returns whether this is one of them or above one, so that it may receive other results.
     fn is_below(self) -> bool {
-        self.again.is_some_and(|again| is_within(again, self.task))
+        self.again.iter().any(|again| is_within(again, self.task))
     }
 
     /// Returns whether the result of this ask may be another one.
     fn changes(self, what: &Asked) -> bool {
         match what {
             Asked::Model { .. } => self.is_here(),
-            Asked::SubTask { task } => self.again.is_some_and(|again| is_within(again, task)),
+            Asked::SubTask { task } => self.again.iter().any(|again| is_within(again, task)),
         }
     }
 }
@@ -95,8 +95,8 @@ pub(super) struct Recorder {
     mode: Mode,
     /// `true` if the recorded report of a replayed run has all ended tasks of the record; empty until it is known.
     counts_all_tasks: OnceLock<bool>,
-    /// The task whose model calls are made again, with everything that depends on them.
-    again: Option<TaskId>,
+    /// The tasks whose model calls are made again, with everything that depends on them.
+    again: Vec<TaskId>,
     bodies: BodyRetention,
     differences: Mutex<Vec<Difference>>,
     /// Tasks of a batch that were taken over from the journal and not yet reported by [`Recorder::took_over`].
@@ -125,11 +125,15 @@ impl Recorder {
         mode: Mode,
         bodies: BodyRetention,
         max_bytes: Option<u64>,
-        again: Option<TaskId>,
+        again: Vec<TaskId>,
     ) -> Arc<Self> {
         Arc::new(Self {
             counts_all_tasks: OnceLock::new(),
-            again: again.filter(|_| matches!(mode, Mode::Resume { .. })),
+            again: if matches!(mode, Mode::Resume { .. }) {
+                again
+            } else {
+                Vec::new()
+            },
             max_bytes: max_bytes.unwrap_or(u64::MAX),
             bytes_written: AtomicU64::new(0),
             full: CancellationToken::new(),
@@ -184,7 +188,7 @@ impl Recorder {
         };
         let live = self.live_run()?;
         let run = self.run.clone();
-        if let Some(again) = self.again.clone() {
+        for again in self.again.clone() {
             let run = run.clone();
             blocking(&self.journal, move |journal| can_ask_again(journal, &run, &again)).await?;
         }
@@ -332,7 +336,7 @@ impl Recorder {
     }
 
     fn ask_again<'a>(&'a self, task: &'a TaskId) -> AskAgain<'a> {
-        let again = self.again.as_ref();
+        let again = &self.again;
         AskAgain { again, task }
     }
 
@@ -348,7 +352,7 @@ impl Recorder {
     ) -> Result<Vec<(TaskReport, Vec<ModelReport>)>> {
         let are_counted = match self.mode {
             Mode::Replay => is_left && self.counts_all_tasks().await?,
-            _ => self.again.is_some(),
+            _ => !self.again.is_empty(),
         };
         if !are_counted {
             return Ok(Vec::new());
@@ -424,7 +428,7 @@ impl Recorder {
                 if task.id.matches('/').count() == 1 {
                     let keeps = report.as_ref().is_some_and(|report| keeps(&report.outcome, failed));
                     let id = TaskId::recorded(&task.id);
-                    let is_asked_again = again.as_ref().is_some_and(|again| is_within(again, &id));
+                    let is_asked_again = again.iter().any(|again| is_within(again, &id));
                     stays = task.digest == digest && keeps && !is_asked_again;
                     settled.numbers.extend(number(&task.id).filter(|_| stays));
                 }

@@ -243,7 +243,7 @@ impl Host {
             Mode::Rehearsal,
             BodyRetention::All,
             None,
-            None,
+            Vec::new(),
         );
         let run = self.prepare_run(
             &plugin.loaded,
@@ -344,7 +344,7 @@ impl Host {
     }
 
     /// Creates the recorder of a run; `None` if the host keeps no journal.
-    pub(super) fn recorder(&self, record: &RunRecord, mode: Mode, again: Option<TaskId>) -> Option<Arc<Recorder>> {
+    pub(super) fn recorder(&self, record: &RunRecord, mode: Mode, again: Vec<TaskId>) -> Option<Arc<Recorder>> {
         let (journal, bodies) = self.inner.journal.as_ref()?;
         let max_bytes = self.config().journal().max_run_bytes;
         Some(Recorder::new(

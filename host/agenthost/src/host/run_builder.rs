@@ -61,7 +61,7 @@ pub struct RecordedRunBuilder {
     plugin: Plugin,
     record: RunRecord,
     mode: Mode,
-    again: Option<TaskId>,
+    again: Vec<TaskId>,
     limits: LimitsPatch,
 }
 
@@ -177,7 +177,7 @@ impl Host {
             plugin: plugin.clone(),
             record: record.clone(),
             mode,
-            again: None,
+            again: Vec::new(),
             limits: LimitsPatch::default(),
         }
     }
@@ -240,7 +240,7 @@ impl RunBuilder {
         let (host, plugin) = (self.host, self.plugin.loaded);
         let record = host.new_record(RunKind::Run, &plugin, &self.command)?;
         let id = record.id.clone();
-        let recorder = host.recorder(&record, Mode::Live, None);
+        let recorder = host.recorder(&record, Mode::Live, Vec::new());
         let run = host.prepare_run(&plugin, &self.input?, &self.limits, record, recorder)?;
         note(&id)?;
         // The run is claimed last, so that a run that cannot start leaves its record unchanged.
@@ -257,7 +257,7 @@ impl RecordedRunBuilder {
         self
     }
 
-    /// Makes the model calls of `task` again in a resumed run, which may have ended. The earlier replies stay in the record,
+    /// Makes the model calls of `task` again in a resumed run, which may have ended; several calls name several tasks. The earlier replies stay in the record,
     /// and their cost stays part of the run. The tasks above `task` run again with its new outcome; what they ask for in
     /// the same words is not asked for again. A replay is not affected.
     ///
@@ -286,7 +286,7 @@ impl RecordedRunBuilder {
     /// # }
     /// ```
     pub fn ask_again(mut self, task: TaskId) -> Self {
-        self.again = Some(task);
+        self.again.push(task);
         self
     }
 

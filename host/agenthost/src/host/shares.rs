@@ -89,7 +89,7 @@ impl Shares {
             }
             let group = groups.entry(chosen.group).or_insert_with(|| {
                 let kept = Percent::at_most(chosen.keep_back);
-                let all = account.child(&account.divided(kept, 1));
+                let all = account.child(&rest_of(&account, kept, chosen.parts));
                 Group::new(all.named(LimitOwner::SubTasks(self.task.clone())), chosen)
             });
             let part = (chosen.group, chosen.part);
@@ -116,6 +116,18 @@ impl Shares {
             ..self.own.divided(kept, 1)
         };
         self.own.child(&limits).named(LimitOwner::SubTasks(self.task.clone()))
+    }
+}
+
+/// Returns the limits of all parts of a group together. Each part has one call if there are enough, and one is left for
+/// those for whom something is kept back.
+fn rest_of(account: &Account, kept: Percent, parts: u32) -> Limits {
+    let limits = account.divided(kept, 1);
+    let left = account.divided(Percent::ZERO, 1).calls;
+    let one_each = left.map(|left| left.saturating_sub(u64::from(kept > Percent::ZERO)).min(parts.into()));
+    Limits {
+        calls: limits.calls.max(one_each),
+        ..limits
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) enum How {
     Resume {
         failed: bool,
         limits: Box<(LimitsPatch, LimitsPatch)>,
-        again: Option<TaskId>,
+        again: Vec<TaskId>,
     },
     /// Replay it from its record. The results go to stdout.
     Replay,

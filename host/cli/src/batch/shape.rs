@@ -70,8 +70,9 @@ pub(super) fn read_set(given: &[String], env: &Env) -> Result<Vec<SetField>> {
     Ok(fields)
 }
 
-/// Returns the fields as the plugin takes them: JSON, or else a text; the value of a text field is always a text.
-pub(super) fn set(plugin: &Plugin, fields: &[SetField]) -> Result<Map<String, Value>> {
+/// Returns the fields as the plugin takes them: JSON, or else a text; the value of a text field is always a text. What is
+/// wrong with them is found here, and not for each item.
+pub(super) fn set(host: &Host, plugin: &Plugin, shape: &Shape, fields: &[SetField]) -> Result<Map<String, Value>> {
     let schema = plugin.info().input_schema()?;
     let known = follow(&schema, &schema).get("properties").and_then(Value::as_object);
     let value = |SetField { name, text }: &SetField| {
@@ -93,13 +94,50 @@ pub(super) fn set(plugin: &Plugin, fields: &[SetField]) -> Result<Map<String, Va
         Ok((name.clone(), json.unwrap_or_else(|| Value::String(text.clone()))))
     };
     let set = fields.iter().map(value).collect::<Result<Map<_, _>>>()?;
-    if let (MAP, Some(schema)) = (plugin.id().name.as_str(), set.get("schema")) {
+    if let Shape::Item(items) | Shape::Field(items) = shape
+        && set.contains_key(items)
+    {
+        return Err(Error::usage(format!("--set {items}: the items are this field")).with_hint("Leave it out."));
+    }
+    if let Shape::Item(item) = shape {
+        let mut input = set.clone();
+        input.insert(item.clone(), Value::Null);
+        plugin.check_input(&Value::Object(input)).map_err(|error| {
+            Error::usage(format!("the fields of --set do not fit: {}", error.message()))
+                .with_hint(format!("An input has this form: {}", plugin.sample_input()))
+        })?;
+    }
+    if plugin.id().name == MAP {
+        check_map(host, &set)?;
+    }
+    Ok(set)
+}
+
+/// Checks the fields of `agenthost:map` that are the same for all items.
+fn check_map(host: &Host, set: &Map<String, Value>) -> Result<()> {
+    if let Some(schema) = set.get("schema") {
         Host::check_schema(&schema.to_string()).map_err(|problem| {
             Error::input(format!("--set schema: {problem}"))
                 .with_hint("Give a JSON Schema, such as --set schema='{\"type\": \"object\", …}', or @FILE with one.")
         })?;
     }
-    Ok(set)
+    let text = |name: &str| set.get(name).and_then(Value::as_str);
+    let models = host.config().models();
+    if let Some(name) = text("model").filter(|name| !models.contains_key(*name)) {
+        let known: Vec<_> = models.keys().map(String::as_str).collect();
+        return Err(Error::config(format!(
+            "--set model: no model is named `{name}`: [models] has {}",
+            known.join(", ")
+        ))
+        .with_hint("Map the name there, or name another model."));
+    }
+    if text("task").is_some_and(|task| fill(task, &Value::Object(Map::new())).is_ok()) {
+        return Err(
+            Error::usage("--set task: the task names no column, so every item would get the same answer")
+                .with_hint("Write {{COLUMN}} where a field of the item belongs, as in \"Classify: {{subject}}\"."),
+        );
+    }
+    Ok(())
 }
 
 /// Returns whether a field takes texts and no other value than `null`.

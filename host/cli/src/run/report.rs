@@ -99,9 +99,13 @@ pub(super) fn print(
         }
     }
     if let (Some(failure), Some(root)) = (failure, report.tasks.first()) {
+        let mut failure = failure.clone();
+        if let Some(words) = text.and_then(|text| text.escalation(&failure.message)) {
+            failure.message = words;
+        }
         printer.failure(
             &format!("task {} ({})", root.id, root.plugin_and_release()),
-            failure,
+            &failure,
             bound,
         );
     }

@@ -11,10 +11,14 @@ use agenthost::Host;
 use agenthost::batch::items::{Found, Source};
 use agenthost::config::Env;
 use agenthost::error::{Error, Result};
+use agenthost::limits::units::show_bytes;
+use agenthost::sandbox::MAX_CALL_BYTES;
 use agenthost_sdk::template::fill;
 
 /// The most characters of a task that name its branch.
 const NAME_CHARS: usize = 60;
+/// The tokens with which a task is of use, besides those of its texts.
+const LEAST_TOKENS: u64 = 200;
 /// The drafts that are checked, unless --rounds sets another number.
 const ROUNDS: u32 = 2;
 
@@ -26,6 +30,8 @@ pub(super) struct Call {
     pub(super) tasks: Option<usize>,
     /// The fewest sub-tasks with which all of the work can be done.
     pub(super) least_tasks: usize,
+    /// The fewest tokens with which each of them can make a call.
+    pub(super) least_tokens: u64,
     /// The names of the models that the input asks for.
     pub(super) models: BTreeSet<String>,
     /// Notes about the options.
@@ -48,6 +54,15 @@ impl Call {
             }
             () => fan_out(args, &question, env)?,
         };
+        let size = call.input.to_string().len();
+        if size > MAX_CALL_BYTES {
+            return Err(Error::input(format!(
+                "the tasks have {} of text with their files, and a plugin is given at most {}",
+                show_bytes(size as u64),
+                show_bytes(MAX_CALL_BYTES as u64)
+            ))
+            .with_hint("Give smaller files or fewer tasks, or answer the parts of a text with `agenthost batch agenthost:map`."));
+        }
         call.models
             .insert(args.model.clone().unwrap_or_else(|| "fast".to_owned()));
         if args.each.is_none()
@@ -66,6 +81,7 @@ impl Call {
             input,
             tasks: None,
             least_tasks: 0,
+            least_tokens: 0,
             models: BTreeSet::new(),
             notes: Vec::new(),
         }
@@ -192,6 +208,9 @@ fn fan_out(args: &Args, question: &Question, env: &Env) -> Result<Call> {
     let mut call = Call::new("agenthost:fan-out", input);
     call.least_tasks = tasks + usize::from(is_synthesized);
     call.tasks = Some(call.least_tasks);
+    // As the plugin divides the limit: a quarter is kept back for the synthesis.
+    let all = tasks as u64 * LEAST_TOKENS;
+    call.least_tokens = if is_synthesized { all.saturating_mul(4) / 3 } else { all };
     if is_synthesized {
         call.models
             .insert(args.synthesis_model.clone().unwrap_or_else(|| "strong".to_owned()));

@@ -1,7 +1,12 @@
 //! The outputs of the built-in plugins as text for people.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
+use agenthost::TaskId;
+use agenthost::limits::LimitKind;
+use agenthost::task::{Failure, FailureClass};
 use agenthost_sdk::template::fill;
 
 /// The text form of a built-in plugin's output.
@@ -14,6 +19,27 @@ pub(crate) struct Text {
     is_written: bool,
     /// `true` if the answers are those that won a vote.
     is_vote: bool,
+}
+
+/// A failed task that can be asked again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FailedTask {
+    id: String,
+    /// The limit that it reached, if it reached one that an option raises.
+    limit: Option<LimitKind>,
+}
+
+impl FailedTask {
+    /// Returns the task with its failure; `None` if it was only canceled.
+    pub(crate) fn of(id: &str, failure: &Failure) -> Option<Self> {
+        let limit = failure
+            .limit
+            .filter(|limit| !matches!(limit, LimitKind::Size | LimitKind::Other));
+        (failure.class != FailureClass::Cancelled).then(|| Self {
+            id: id.to_owned(),
+            limit,
+        })
+    }
 }
 
 /// The plugins whose outputs have a text form.
@@ -53,6 +79,7 @@ impl Text {
             "agenthost:fan-out" => report(output, self.is_vote),
             "agenthost:validate" if self.is_written => answer(at(output, "/draft")),
             "agenthost:validate" if at(output, "/passed") == true => "passed".to_owned(),
+            "agenthost:validate" if items(at(output, "/findings")).next().is_none() => verdicts(output).join("\n"),
             "agenthost:validate" => findings(output),
             "agenthost:recover" => answer(at(output, "/answer")),
             _ => answer(output),
@@ -72,18 +99,69 @@ impl Text {
         }
     }
 
-    /// Returns how the parts of a fan-out that have no answer are asked for again.
-    pub(crate) fn how_to_ask_again(&self, run: &str, output: &Value) -> Option<String> {
-        let failed: Vec<_> = items(at(output, "/failed")).map(|one| word(at(one, "/name"))).collect();
-        let index = match at(output, "/not-synthesized").is_null() {
-            false => self.branches.len().checked_sub(1),
-            true => self.branches.iter().position(|name| failed.contains(name)),
+    /// Returns the attempts of a recovery that escalated, in words, with the answers that did not pass.
+    pub(crate) fn escalation(&self, message: &str) -> Option<String> {
+        let attempts: Value = serde_json::from_str(message)
+            .ok()
+            .filter(|_| self.plugin == "agenthost:recover")?;
+        let mut words = "no way led to an answer".to_owned();
+        for attempt in items(&attempts) {
+            words.push_str(&format!(
+                "\n{}: {}",
+                way(attempt),
+                failure_words(at(attempt, "/failure"))
+            ));
+            let reason = word(at(attempt, "/opinion/reason"));
+            if !reason.is_empty() {
+                words.push_str(&format!("\n  opinion: {reason}"));
+            }
+            for task in items(at(attempt, "/opinion/tasks")) {
+                words.push_str(&format!("\n  task: {}", word(task)));
+            }
+            for rejected in items(at(attempt, "/rejected")) {
+                // The text of a failure has JSON as a text.
+                let json = rejected.as_str().and_then(|text| serde_json::from_str(text).ok());
+                let text = answer(json.as_ref().unwrap_or(rejected));
+                words.push_str(&format!("\n  answer: {}", text.replace('\n', "\n    ")));
+            }
+        }
+        Some(words)
+    }
+
+    /// Returns the task of the branch with this name; `None` if there is none, or more than one.
+    pub(crate) fn task(&self, name: &str) -> Option<TaskId> {
+        let mut found = self.branches.iter().zip(0_u32..).filter(|(branch, _)| *branch == name);
+        let (_, index) = found.next()?;
+        found.next().is_none().then(|| TaskId::root().child(index))
+    }
+
+    /// Returns the command that asks again for the tasks that have no answer.
+    pub(crate) fn how_to_ask_again(&self, run: &str, failed: &[FailedTask]) -> Option<String> {
+        /// The most tasks that the command names.
+        const NAMED: usize = 20;
+        let direct = || failed.iter().filter(|task| task.id.matches('/').count() == 1);
+        direct().next()?;
+        let mut command = format!("agenthost resume {run}");
+        for task in direct().take(NAMED) {
+            command.push_str(&format!(" --ask-again {}", task.id));
+        }
+        let limits: BTreeSet<_> = direct().filter_map(|task| task.limit).collect();
+        let words = limits
+            .iter()
+            .map(|limit| format!("--{}", limit.key()))
+            .collect::<Vec<_>>()
+            .join(" and ");
+        let raise = match words.as_str() {
+            "" => String::new(),
+            words => format!(", with a higher {words}"),
         };
-        let name = self.branches.get(index?)?;
-        Some(format!(
-            "to ask again for {name}: agenthost resume {run} --ask-again root/{}",
-            index?
-        ))
+        let more = direct().count().saturating_sub(NAMED);
+        let more = if more > 0 {
+            format!(" … and {more} more tasks")
+        } else {
+            String::new()
+        };
+        Some(format!("to ask again for what has no answer{raise}: {command}{more}"))
     }
 
     /// Returns whether the output is what was asked for: a draft that passed, and the synthesis if there is one.
@@ -96,9 +174,12 @@ impl Text {
     }
 }
 
-/// Returns the names of the sub-tasks that a fan-out starts, in their order.
-pub(crate) fn branch_names(plugin: &str, input: &Value) -> Vec<String> {
-    if plugin.split('@').next() != Some("agenthost:fan-out") {
+/// Returns the names of the sub-tasks that a fan-out or a validation starts, in their order.
+fn branch_names(plugin: &str, input: &Value) -> Vec<String> {
+    if plugin == "agenthost:validate" {
+        return validation_names(input);
+    }
+    if plugin != "agenthost:fan-out" {
         return Vec::new();
     }
     let given = items(at(input, "/branches"));
@@ -111,6 +192,21 @@ pub(crate) fn branch_names(plugin: &str, input: &Value) -> Vec<String> {
     }));
     if !at(input, "/synthesis").is_null() {
         names.push("the synthesis".to_owned());
+    }
+    names
+}
+
+/// Returns the names of the drafts and the validators of all rounds, as many as are made.
+fn validation_names(input: &Value) -> Vec<String> {
+    let mut names = Vec::new();
+    for round in 1..=at(input, "/rounds").as_u64().unwrap_or(1) {
+        if round > 1 || at(input, "/draft").is_null() {
+            names.push(format!("draft {round}"));
+        }
+        names.extend(items(at(input, "/validators")).map(|one| match round {
+            1 => word(at(one, "/name")),
+            round => format!("{}, draft {round}", word(at(one, "/name"))),
+        }));
     }
     names
 }
@@ -227,17 +323,21 @@ fn verdicts(outcome: &Value) -> Vec<String> {
 
 fn path_notes(recovery: &Value) -> Vec<String> {
     let path: Vec<_> = items(at(recovery, "/path")).collect();
-    let way = |attempt: &&Value| match at(attempt, "/remedy") {
-        Value::Null => "as asked".to_owned(),
-        Value::Object(fields) => fields.keys().next().cloned().unwrap_or_default(),
-        other => word(other),
-    };
     match path.len() {
         0 | 1 => Vec::new(),
         _ => vec![format!(
             "ways taken: {}",
-            path.iter().map(way).collect::<Vec<_>>().join(", ")
+            path.iter().map(|attempt| way(attempt)).collect::<Vec<_>>().join(", ")
         )],
+    }
+}
+
+/// Returns the name of the way that an attempt took.
+fn way(attempt: &Value) -> String {
+    match at(attempt, "/remedy") {
+        Value::Null => "as asked".to_owned(),
+        Value::Object(fields) => fields.keys().next().cloned().unwrap_or_default(),
+        other => word(other),
     }
 }
 

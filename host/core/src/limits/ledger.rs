@@ -401,6 +401,22 @@ impl Account {
 
     /// Books earlier usage that is known from elsewhere, for a call that is not repeated. No limit prevents it.
     pub fn restore(&self, used: &Used, calls: u64) {
+        self.book_earlier(used, calls, |_, _| ());
+    }
+
+    /// As [`Account::restore`], for requests of an earlier execution that got no reply. They count in full, but not
+    /// against the share of the task that made them: the present execution divides what its limits leave.
+    pub fn restore_lost(&self, used: &Used, calls: u64) {
+        self.book_earlier(used, calls, |entry, amounts| {
+            if matches!(entry.owner, Some(LimitOwner::SubTasks(_) | LimitOwner::Share(_))) {
+                let limits = &mut entry.limits;
+                limits.tokens = limits.tokens.map(|most| most.saturating_add(amounts.tokens));
+                limits.cost = limits.cost.map(|most| most.saturating_add(amounts.cost));
+            }
+        });
+    }
+
+    fn book_earlier(&self, used: &Used, calls: u64, with: impl Fn(&mut AccountEntry, Amounts)) {
         let amounts = Amounts {
             tokens: used.input.saturating_add(used.output),
             cost: used.cost.map_or(0, Usd::pico),
@@ -408,7 +424,10 @@ impl Account {
             ..Amounts::default()
         };
         let mut entries = self.books.lock();
-        entries.each_up(self.index, |entry| entry.total = entry.total.plus(amounts));
+        entries.each_up(self.index, |entry| {
+            entry.total = entry.total.plus(amounts);
+            with(entry, amounts);
+        });
         if let Some(entry) = entries.get_mut(self.index) {
             for _ in 0..calls {
                 entry.own.called();

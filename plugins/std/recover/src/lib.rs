@@ -2,6 +2,8 @@
 //!
 //! A model only gives opinions. The rules of the input decide by the class of the failure which way is taken.
 
+use std::cell::RefCell;
+
 use agenthost_sdk::prelude::*;
 use agenthost_sdk::schemars::JsonSchema as Schema;
 use agenthost_sdk::serde::de::DeserializeOwned;
@@ -30,6 +32,7 @@ async fn run(job: Job) -> Result<Recovery, Failure> {
             remedy,
             opinion: None,
             failure: None,
+            rejected: Vec::new(),
         };
         let result = go(&job, path.last(), &mut attempt).await;
         attempt.failure = result.as_ref().err().cloned();
@@ -94,22 +97,28 @@ async fn go(job: &Job, last: Option<&Attempt>, attempt: &mut Attempt) -> Result<
                 .collect()
         }
     };
+    let rejected = RefCell::new(Vec::new());
     let ways = questions
         .into_iter()
-        .map(|one| branch(one.task.clone(), checked(job, one)));
-    Ok(join::first(ways).split_equally().keep_back(FOR_LATER).await?.value)
+        .map(|one| branch(one.task.clone(), checked(job, one, &rejected)));
+    let first = join::first(ways).split_equally().keep_back(FOR_LATER).await;
+    attempt.rejected = rejected.into_inner();
+    Ok(first?.value)
 }
 
 /// Asks, and has the answer checked.
-async fn checked(job: &Job, question: ask::Question) -> Result<String, Failure> {
+async fn checked(job: &Job, question: ask::Question, rejected: &RefCell<Vec<String>>) -> Result<String, Failure> {
     let answer = ask::run(question.clone()).await?;
     let Some(requirements) = &job.check else {
         return Ok(answer);
     };
     let wish = format!("Does the answer meet this? {requirements}");
     let judgment: Judgment = advise(job, wish, [("task", &question.task), ("answer", &answer)]).await?;
-    let failed = || Failure::failed(format!("the check failed: {}", judgment.reason));
-    judgment.passes.then_some(answer).ok_or_else(failed)
+    if judgment.passes {
+        return Ok(answer);
+    }
+    rejected.borrow_mut().push(answer);
+    Err(Failure::failed(format!("the check failed: {}", judgment.reason)))
 }
 
 /// Asks the adviser, who gets the texts as documents.

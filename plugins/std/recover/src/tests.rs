@@ -142,6 +142,7 @@ fn an_answer_that_does_not_pass_the_check_is_a_failure() {
         recovery.path[0].failure,
         Some(Failure::failed("the check failed: it is poor"))
     );
+    assert_eq!(recovery.path[0].rejected, ["\"poor\""], "a person can still use it");
     assert_eq!(
         (recovery.answer.as_str(), ways(&recovery)),
         ("\"good\"", vec![None, Some(Remedy::Diagnose)])

@@ -533,7 +533,7 @@ impl TaskLog {
         };
         let past = lock(&self.past);
         let cost = |ask: &AskRecord| {
-            if recorder.again.is_none() && !is_replaced(ask) {
+            if recorder.again.is_empty() && !is_replaced(ask) {
                 return None;
             }
             let past = PastCall::of(AskRecord {

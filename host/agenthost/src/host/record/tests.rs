@@ -65,7 +65,7 @@ fn what_failed_of_itself_forgets_its_answers_where_it_is_to_be_tried_again() {
     ] {
         let root = TaskId::root();
         let no = AskAgain {
-            again: None,
+            again: &[],
             task: &root,
         };
         let past = Past::of(task(outcome, second), mode, no);
@@ -178,7 +178,7 @@ fn turns_are_kept_up_to_the_one_that_the_task_that_is_asked_again_changes() {
     ] {
         let again = TaskId::recorded(again);
         let again = AskAgain {
-            again: Some(&again),
+            again: std::slice::from_ref(&again),
             task: &root,
         };
         for failed in [false, true] {
@@ -188,7 +188,7 @@ fn turns_are_kept_up_to_the_one_that_the_task_that_is_asked_again_changes() {
     }
     let child = TaskId::root().child(1);
     let again = TaskId::recorded("root/1/7");
-    let (again, other) = (Some(&again), TaskId::root().child(0));
+    let (again, other) = (std::slice::from_ref(&again), TaskId::root().child(0));
     assert!(AskAgain { again, task: &child }.is_below());
     assert!(!AskAgain { again, task: &child }.is_here());
     assert!(!AskAgain { again, task: &other }.is_below());
@@ -250,7 +250,14 @@ fn a_call_that_is_asked_again_keeps_its_cost_and_its_replies() {
 
 /// The log of a task that runs again, with these operations on documents and these turns in its record.
 fn log_with(mode: Mode, documents: Vec<DocumentRecord>, turns: Vec<Turn>) -> TaskLog {
-    let recorder = Recorder::new(Arc::new(Tape::new()), "r".into(), mode, BodyRetention::All, None, None);
+    let recorder = Recorder::new(
+        Arc::new(Tape::new()),
+        "r".into(),
+        mode,
+        BodyRetention::All,
+        None,
+        Vec::new(),
+    );
     let record = TaskRecord {
         id: "root".into(),
         digest: "ab".into(),
