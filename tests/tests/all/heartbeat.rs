@@ -205,12 +205,31 @@ fn a_schedule_that_keeps_failing_stops_itself() {
         );
         let_time_pass(&machine);
     }
+    // It was reported; the exit code remains that of the last failure.
     let stopped = once(&machine);
-    assert_eq!((stopped.code, server.count()), (0, 3), "{stopped}");
-    assert!(
-        stopped.stderr.contains("agenthost heartbeat --restart tidy"),
-        "{stopped}"
+    assert_eq!((stopped.code, server.count()), (5, 3), "{stopped}");
+    assert_eq!((stopped.stdout.as_str(), stopped.stderr.as_str()), ("", ""));
+    let document = machine.run(["heartbeat", "--once", "--json"]).json(5);
+    assert_eq!(
+        (&document["schedule"], &document["run"], &document["error"]["class"]),
+        (&json!("tidy"), &Value::Null, &json!("model"))
     );
+    let hint = document["error"]["hint"].as_str().unwrap();
+    assert!(hint.contains("agenthost heartbeat --restart tidy"), "{document}");
+    // A stop that an earlier version recorded is reported once.
+    change_state(&machine, |state| {
+        let stopped = state["stopped"].as_object_mut().unwrap();
+        stopped.remove("class");
+        stopped.remove("is_reported");
+    });
+    let reported = once(&machine);
+    assert_eq!((reported.code, server.count()), (5, 3), "{reported}");
+    assert!(
+        reported.stderr.contains("tidy: stopped: 3 failures in a row") && reported.stderr.contains("--restart tidy"),
+        "{reported}"
+    );
+    let quiet = once(&machine);
+    assert_eq!((quiet.code, quiet.stderr.as_str()), (5, ""), "{quiet}");
     let shown = listed(&machine);
     assert_eq!((&shown["state"], &shown["next"]), (&json!("stopped"), &Value::Null));
     assert!(
@@ -382,7 +401,7 @@ fn a_model_without_a_price_is_refused() {
     assert_eq!((refused.code, server.count()), (2, 0), "{refused}");
     for part in [
         "local/small has no known price, and `cost-per-day` under [schedules.tidy] is set",
-        "set it in [prices.\"local/small\"]",
+        "set it in [prices.\"local/small\"].\n",
     ] {
         assert!(refused.stderr.contains(part), "{part}: {refused}");
     }

@@ -11,7 +11,7 @@ use crate::global::Global;
 use crate::host::schedule_host;
 use crate::journal::{self, journal_path};
 use crate::offline::refuse_unasked;
-use crate::output::{Bound, Printer, error_code, exit, outcome_code};
+use crate::output::{Bound, Printer, class_code, error_code, exit, outcome_code};
 use crate::recorded::now_ms;
 use crate::run::max_memory;
 use crate::schedules::{clock, millis};
@@ -138,12 +138,8 @@ impl ScheduleRunner<'_> {
                 self.explain(mode, "not started: it is disabled");
                 Step::Wait(None)
             }
-            ScheduleDecision::Stopped => {
-                if mode == ScheduleMode::Once {
-                    self.say_stopped(&state);
-                }
-                Step::Wait(None)
-            }
+            ScheduleDecision::Stopped if mode == ScheduleMode::Once => self.is_stopped(&mut state),
+            ScheduleDecision::Stopped => Step::Wait(None),
             ScheduleDecision::Wait(until) => {
                 let until_text = until.map(|until| format!(" until {}", clock(until)));
                 self.explain(mode, &format!("not due{}", until_text.unwrap_or_default()));
@@ -165,16 +161,51 @@ impl ScheduleRunner<'_> {
         }
     }
 
-    fn say_stopped(&self, state: &ScheduleState) {
-        if let Some(stopped) = &state.stopped {
-            self.printer.problem(
-                &format!("{}: stopped: {}", self.name, stopped.reason),
-                Some(&format!(
-                    "Correct the cause, then run `agenthost heartbeat --restart {}`; a change of the schedule restarts it, \
-                     too.",
-                    self.name
-                )),
-            );
+    /// Reports that the schedule has stopped, and returns the exit code of its last failure. A person reads it once;
+    /// a program that asks for documents gets one each time.
+    fn is_stopped(&self, state: &mut ScheduleState) -> Step {
+        let Some(stopped) = state.stopped.clone() else {
+            return Step::Wait(None);
+        };
+        let last = state.last.as_ref().map(|last| last.outcome.clone());
+        let class = stopped.class.or(last).unwrap_or_default();
+        self.document_error(
+            &class,
+            &format!("stopped: {}", stopped.reason),
+            Some(&self.restart_hint()),
+        );
+        self.say_stopped(state);
+        Step::Ended(class_code(&class))
+    }
+
+    /// Prints why the schedule has stopped, unless it was reported before.
+    fn say_stopped(&self, state: &mut ScheduleState) {
+        if let Some(stopped) = &mut state.stopped
+            && !stopped.is_reported
+        {
+            stopped.is_reported = true;
+            let message = format!("{}: stopped: {}", self.name, stopped.reason);
+            self.printer.problem(&message, Some(&self.restart_hint()));
+        }
+    }
+
+    fn restart_hint(&self) -> String {
+        format!(
+            "Correct the cause, then run `agenthost heartbeat --restart {}`; a change of the schedule restarts it, too.",
+            self.name
+        )
+    }
+
+    /// Prints the document of a look that has an error and no run, if documents are wanted.
+    fn document_error(&self, class: &str, message: &str, hint: Option<&str>) {
+        if self.json {
+            let document = json!({
+                "format": 1,
+                "schedule": self.name,
+                "run": null,
+                "error": {"class": class, "message": message, "hint": hint},
+            });
+            let _ = self.printer.data(&document);
         }
     }
 
@@ -373,7 +404,12 @@ impl ScheduleRunner<'_> {
             }
             Err(NotResumed::TooOften(error)) => Ok(self.not_started(state, &error, None)),
             Err(NotResumed::Failed(error)) => {
-                state.postpone(is_incurable_error(&error), &with_causes(&error), now_ms());
+                state.postpone(
+                    is_incurable_error(&error),
+                    error.class().name(),
+                    &with_causes(&error),
+                    now_ms(),
+                );
                 Ok(self.show_error(state, &error))
             }
             Err(NotResumed::Unwritable(error)) => Err(error),
@@ -533,17 +569,9 @@ impl ScheduleRunner<'_> {
         self.show_error(state, error)
     }
 
-    fn show_error(&self, state: &ScheduleState, error: &Error) -> Step {
+    fn show_error(&self, state: &mut ScheduleState, error: &Error) -> Step {
         let hint = crate::hints::hint(error);
-        if self.json {
-            let document = json!({
-                "format": 1,
-                "schedule": self.name,
-                "run": null,
-                "error": {"class": error.class().name(), "message": with_causes(error), "hint": hint},
-            });
-            let _ = self.printer.data(&document);
-        }
+        self.document_error(error.class().name(), &with_causes(error), hint.as_deref());
         let message = format!("{}: {}", self.name, with_causes(error));
         self.printer.problem(&message, hint.as_deref());
         self.say_stopped(state);
@@ -651,16 +679,19 @@ fn scheduled_end(ended: &EndedRun, interrupted: bool) -> ScheduleEnd {
     }
 }
 
-/// Returns whether an output reports nothing: no text, no value, or an empty list of changes.
+/// Returns whether an output reports nothing: no text, no value, or an object without changes whose other fields are
+/// empty, too.
 fn is_nothing(output: &Value) -> bool {
-    match output {
+    let is_empty = |value: &Value| match value {
         Value::Null => true,
         Value::String(text) => text.trim().is_empty(),
-        Value::Object(fields) => fields
-            .get("changes")
-            .and_then(Value::as_array)
-            .is_some_and(|changes| changes.is_empty()),
+        Value::Array(items) => items.is_empty(),
         _ => false,
+    };
+    match output {
+        Value::Object(fields) => fields.get("changes").is_some_and(Value::is_array) && fields.values().all(is_empty),
+        Value::Array(_) => false,
+        output => is_empty(output),
     }
 }
 
@@ -679,7 +710,8 @@ mod tests {
             json!(null),
             json!(""),
             json!(" \n"),
-            json!({"changes": [], "checked": 3}),
+            json!({"changes": []}),
+            json!({"changes": [], "unchecked": [], "note": null, "text": ""}),
         ] {
             assert!(is_nothing(&output), "{output}");
         }
@@ -690,6 +722,9 @@ mod tests {
             json!([]),
             json!({}),
             json!({"changes": [1]}),
+            json!({"changes": [], "unchecked": ["the model failed"]}),
+            json!({"changes": [], "checked": 3}),
+            json!({"changes": null}),
         ] {
             assert!(!is_nothing(&output), "{output}");
         }
