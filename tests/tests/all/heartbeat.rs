@@ -770,15 +770,78 @@ fn a_run_whose_trust_is_revoked_is_kept_and_goes_on_once_it_is_trusted_again() {
     assert_eq!(machine.run(["trust", "--revoke", "."]).code, 0);
     std::fs::remove_dir_all(machine.cwd().join("../state/agenthost/allowance")).unwrap();
     change_state(&machine, |state| state["pause"] = Value::Null);
-    wait_until(&machine, |listed| listed["failures"] == 1);
-    assert_eq!(server.count(), 3);
+    wait_until(&machine, |listed| listed["state"] == "untrusted");
+    // That is no failure, and the run is kept.
+    let refused = once(&machine);
+    assert_eq!((refused.code, server.count()), (4, 3), "{refused}");
+    let shown = listed(&machine);
+    assert_eq!(
+        (&shown["failures"], &shown["last"]["outcome"]),
+        (&json!(0), &json!("exhausted"))
+    );
     assert_eq!(machine.run(["trust", "."]).code, 0);
-    change_state(&machine, |state| state["pause"] = Value::Null);
     wait_until(&machine, |listed| listed["last"]["outcome"] == "ok");
     running.signal("TERM");
     let ended = running.finish();
     assert_eq!((ended.code, server.count()), (130, 4), "{ended}");
     assert!(ended.stderr.contains("is resumed\n"), "{ended}");
+}
+
+#[test]
+fn a_change_of_the_configuration_is_read_while_it_runs() {
+    let server = Server::start(echo);
+    let quick = TIDY.replace("30m", "1s");
+    let machine = scheduled(&server, &quick);
+    let running = machine.start(["heartbeat"], None);
+    let asked = |seen: &[Request], word: &str| seen.iter().any(|request| request.prompt().contains(word));
+    server.wait_until("a run", |seen| asked(seen, "Tidy up."));
+    // The file is edited, broken, corrected, and trusted at last.
+    let file = machine.cwd().join("agenthost.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{text}[schedules.")).unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    let sent = server.count();
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(server.count(), sent, "nothing runs while the file is broken");
+    std::fs::write(&file, text.replace("Tidy up.", "Sweep.")).unwrap();
+    wait_until(&machine, |listed| listed["state"] == "untrusted");
+    std::thread::sleep(Duration::from_secs(6));
+    assert_eq!(server.count(), sent, "nothing runs without trust");
+    assert_eq!(machine.run(["trust", "."]).code, 0);
+    server.wait_until("a run of the changed schedule", |seen| asked(seen, "Sweep."));
+    assert_eq!(listed(&machine)["failures"], 0);
+    running.interrupt();
+    let ended = running.finish();
+    assert_eq!(ended.code, 130, "{ended}");
+    for part in [
+        "the configuration has changed and is read again",
+        "this is not what was accepted for the file before",
+    ] {
+        assert_eq!(ended.stderr.matches(part).count(), 1, "{part}: {ended}");
+    }
+    assert!(!ended.stderr.contains("stopped"), "{ended}");
+}
+
+#[test]
+fn a_schedule_that_is_not_trusted_leaves_the_others_alone() {
+    let server = Server::start(echo);
+    let machine = scheduled(&server, TIDY);
+    let file = machine.cwd().join("agenthost.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let added = TIDY.replace("tidy", "added").replace("Tidy up.", "Sweep.");
+    std::fs::write(&file, format!("{text}{added}")).unwrap();
+    let looked = machine.run(["heartbeat", "--once"]);
+    assert_eq!((looked.code, server.count()), (4, 1), "{looked}");
+    assert_eq!(looked.stdout, "did: Tidy up.\n");
+    assert!(
+        looked.stderr.contains("the schedule `added` would run") && !looked.stderr.contains("not what was accepted"),
+        "{looked}"
+    );
+    let document = machine.run(["heartbeat", "--once", "--json"]).json(4);
+    assert_eq!(
+        (&document["schedule"], &document["run"], &document["error"]["class"]),
+        (&json!("added"), &Value::Null, &json!("denied"))
+    );
 }
 
 /// Waits until the only schedule is listed like this.

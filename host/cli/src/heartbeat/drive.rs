@@ -18,7 +18,7 @@ use crate::schedules::{clock, millis};
 use crate::which::PluginArgs;
 use agenthost::allowance;
 use agenthost::config::{Config, Env, ScheduleConfig, WhenUnchanged, trust};
-use agenthost::error::{Error, ErrorClass, Result, with_causes};
+use agenthost::error::{Classify as _, Error, ErrorClass, Result, with_causes};
 use agenthost::journal::{JournalError, RunRecord, RunStatus};
 use agenthost::limits::{Cap, LimitKind, LimitOwner, LimitsPatch, Usd};
 use agenthost::run::{ModelReport, RunReport};
@@ -126,8 +126,15 @@ impl ScheduleRunner<'_> {
     ///
     /// # Errors
     ///
-    /// If the state of the schedule cannot be read or written. A run that fails or cannot start is no error here.
+    /// If the state of the schedule cannot be read or written, or the operator has not accepted the schedule as it is.
+    /// A run that fails or cannot start is no error here.
     pub(super) async fn look(&self, mode: ScheduleMode) -> Result<Step> {
+        if self.schedule.enabled
+            && let Err(error) = trust::check_schedule(self.config, self.name)
+            && error.class() == ErrorClass::Denied
+        {
+            return Err(error.into());
+        }
         let Some(lock) = self.file.try_lock()? else {
             return Ok(Step::Busy);
         };
@@ -410,7 +417,7 @@ impl ScheduleRunner<'_> {
                     &with_causes(&error),
                     now_ms(),
                 );
-                Ok(self.show_error(state, &error))
+                Ok(self.failed(state, &error))
             }
             Err(NotResumed::Unwritable(error)) => Err(error),
         }
@@ -566,16 +573,23 @@ impl ScheduleRunner<'_> {
             message: with_causes(error),
         };
         state.ended(self.schedule, end, cost, now_ms());
-        self.show_error(state, error)
+        self.failed(state, error)
     }
 
-    fn show_error(&self, state: &mut ScheduleState, error: &Error) -> Step {
+    /// Shows an error that belongs to no run, and returns its exit code.
+    pub(super) fn show_error(&self, error: &Error) -> u8 {
         let hint = crate::hints::hint(error);
         self.document_error(error.class().name(), &with_causes(error), hint.as_deref());
         let message = format!("{}: {}", self.name, with_causes(error));
         self.printer.problem(&message, hint.as_deref());
+        error_code(error.class())
+    }
+
+    /// Shows an error, and whether it has stopped the schedule.
+    fn failed(&self, state: &mut ScheduleState, error: &Error) -> Step {
+        let code = self.show_error(error);
         self.say_stopped(state);
-        Step::Ended(error_code(error.class()))
+        Step::Ended(code)
     }
 
     /// Prints the output of a run on stdout, and its failure on stderr.
