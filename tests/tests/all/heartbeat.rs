@@ -156,15 +156,27 @@ fn the_cost_of_a_day_is_never_passed() {
     // Each run may cost a cent: there is room for one request of it.
     let limited = TIDY.replace("$0.40", "$0.002") + "limits = { cost = \"$0.01\" }\nset = { max-tokens = 20 }\n";
     let machine = scheduled(&server, &limited);
-    let mut ends = Vec::new();
+    let (mut ends, mut shown) = (Vec::new(), String::new());
     for _ in 0..6 {
         let looked = once(&machine);
         ends.push(looked.code);
+        shown += &looked.stderr;
         if server.count() > 0 && looked.stderr.contains("not started before") {
             break;
         }
         let_time_pass(&machine);
     }
+    // The end of the day's money is no failure, and the hint names the limit of the day.
+    assert!(ends.iter().all(|code| *code == 0), "{ends:?} {shown}");
+    assert!(
+        shown.contains("hint: To go on, raise `cost-per-day` under [schedules.tidy] in ")
+            && !shown.contains("Raise `cost`"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("tidy: not enough is left of the day for a run"),
+        "{shown}"
+    );
     let listed_now = listed(&machine);
     let used = listed_now["cost_today_usd"].as_f64().unwrap();
     assert!(used <= 0.002 && server.count() >= 1, "{ends:?} {listed_now}");
@@ -699,7 +711,7 @@ fn a_run_that_needs_the_money_of_two_days_takes_two_days() {
     let input = crate::strict_questions(&["one", "two", "three", "four"], "sequential");
     machine.write("input.json", input.to_string());
     let first = once(&machine);
-    assert_eq!((first.code, server.count()), (3, 3), "{first}");
+    assert_eq!((first.code, server.count()), (0, 3), "{first}");
     assert!(first.stderr.contains("reached a limit and is resumed at 2"), "{first}");
     let waiting = listed(&machine);
     assert_eq!(
@@ -737,7 +749,7 @@ fn a_run_whose_next_request_needs_more_than_a_day_is_a_failure() {
     let input = crate::strict_questions(&["one", &long], "sequential");
     machine.write("input.json", input.to_string());
     let first = once(&machine);
-    assert_eq!((first.code, server.count()), (3, 1), "{first}");
+    assert_eq!((first.code, server.count()), (0, 1), "{first}");
     assert_eq!(listed(&machine)["failures"], 0, "the next day may have enough");
     std::fs::remove_dir_all(machine.cwd().join("../state/agenthost/allowance")).unwrap();
     change_state(&machine, |state| state["pause"] = Value::Null);

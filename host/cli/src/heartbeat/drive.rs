@@ -542,10 +542,15 @@ impl ScheduleRunner<'_> {
             }
         };
         let interrupted = self.stop.is_cancelled();
-        let code = outcome_code(&ended.outcome, interrupted);
         let end = scheduled_end(&ended, interrupted);
+        let is_of_day = is_of_day(&ended, &end);
+        // As for a day that is used up before a run.
+        let code = match is_of_day {
+            true => exit::DONE,
+            false => outcome_code(&ended.outcome, interrupted),
+        };
         state.ended(self.schedule, end.clone(), ended.cost, now_ms());
-        self.show(&ended);
+        self.show(&ended, &end);
         let cost = ended
             .cost
             .map_or_else(|| "cost unknown".to_owned(), |cost| cost.to_string());
@@ -555,11 +560,15 @@ impl ScheduleRunner<'_> {
             ScheduleEnd::LimitReached(until) if state.running.is_some() => {
                 format!("reached a limit and is resumed at {}", clock(*until))
             }
-            ScheduleEnd::Failed { .. } | ScheduleEnd::LimitReached(_) => "failed".to_owned(),
+            ScheduleEnd::LimitReached(until) => format!("reached a limit; nothing starts before {}", clock(*until)),
+            ScheduleEnd::Failed { .. } => "failed".to_owned(),
         };
         let next = state.next(self.schedule, now_ms());
         let next = next.filter(|_| state.running.is_none());
         let next = next.map(|next| format!("; next {}", clock(next))).unwrap_or_default();
+        if is_of_day && ended.cost == Some(Usd::ZERO) {
+            self.say("not enough is left of the day for a run");
+        }
         self.say(&format!("run {} {how}, {cost}{next}", ended.run));
         self.say_stopped(state);
         Step::Ended(code)
@@ -593,7 +602,7 @@ impl ScheduleRunner<'_> {
     }
 
     /// Prints the output of a run on stdout, and its failure on stderr.
-    fn show(&self, ended: &EndedRun) {
+    fn show(&self, ended: &EndedRun, end: &ScheduleEnd) {
         if self.json {
             let document = json!({
                 "format": 1,
@@ -609,7 +618,7 @@ impl ScheduleRunner<'_> {
         match &ended.outcome {
             Outcome::Failure(failure) if failure.class != FailureClass::Cancelled || !self.stop.is_cancelled() => {
                 let what = format!("{}, run {}", self.name, ended.run);
-                self.printer.failure(&what, failure, self.bound(failure));
+                self.printer.failure(&what, failure, self.bound(failure, end));
             }
             Outcome::Failure(_) => {}
             Outcome::Ok(_) if self.json => {}
@@ -620,8 +629,17 @@ impl ScheduleRunner<'_> {
     }
 
     /// Returns the source of the limit that a run reached.
-    fn bound(&self, failure: &Failure) -> Bound<'_> {
-        let owner = failure.owner.as_ref();
+    fn bound(&self, failure: &Failure, end: &ScheduleEnd) -> Bound<'_> {
+        let of_day = LimitOwner::Allowance {
+            key: "cost-per-day".to_owned(),
+            project: false,
+            schedule: Some(self.name.to_owned()),
+        };
+        // The rest of the day was the run's own limit.
+        let owner = match (&failure.owner, end) {
+            (None, ScheduleEnd::LimitReached(_)) => Some(&of_day),
+            (owner, _) => owner.as_ref(),
+        };
         let more = owner.and_then(|owner| crate::allowance::more(owner, self.config, SystemTime::now()));
         match more {
             Some(more) => Bound::Allowance(format!("To go on, {more}.")),
@@ -691,6 +709,13 @@ fn scheduled_end(ended: &EndedRun, interrupted: bool) -> ScheduleEnd {
             message: failure.to_string(),
         },
     }
+}
+
+/// Returns whether a run has reached the limit on the cost of its schedule's day.
+fn is_of_day(ended: &EndedRun, end: &ScheduleEnd) -> bool {
+    let owner = ended.outcome.failure().and_then(|failure| failure.owner.as_ref());
+    let is_own = owner.is_none_or(|owner| matches!(owner, LimitOwner::Allowance { schedule: Some(_), .. }));
+    is_own && matches!(end, ScheduleEnd::LimitReached(_))
 }
 
 /// Returns whether an output reports nothing: no text, no value, or an object without changes whose other fields are
