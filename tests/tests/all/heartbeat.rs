@@ -248,6 +248,15 @@ fn a_schedule_that_keeps_failing_stops_itself() {
         shown["reason"].as_str().unwrap().contains("invalid x-api-key"),
         "{shown}"
     );
+    let (code, page) = machine.on_terminal(["schedules"]);
+    assert_eq!(code, 0, "{page}");
+    for part in [
+        "tidy: stopped: 3 failures in a row",
+        "invalid x-api-key",
+        "`agenthost heartbeat --restart tidy`",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
     let restarted = machine.run(["heartbeat", "--restart", "tidy"]);
     assert_eq!(restarted.code, 0, "{restarted}");
     assert!(
