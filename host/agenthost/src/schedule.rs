@@ -106,7 +106,7 @@ pub struct ScheduleState {
     /// Nothing starts in this time.
     pause: Option<SchedulePause>,
     /// The reason for which it stopped itself.
-    pub stopped: Option<ScheduleNote>,
+    pub stopped: Option<StoppedSchedule>,
 }
 
 /// A run of a schedule that has started, or is about to.
@@ -165,6 +165,21 @@ pub struct ScheduleNote {
     pub at_ms: u64,
     /// The reason, in words.
     pub reason: String,
+}
+
+/// The reason for which a schedule stopped itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoppedSchedule {
+    /// The time, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// The reason, in words.
+    pub reason: String,
+    /// The class of the last failure; `None` if an earlier version recorded the stop.
+    #[serde(default)]
+    pub class: Option<String>,
+    /// `true` if a program has shown the reason to the operator.
+    #[serde(default)]
+    pub is_reported: bool,
 }
 
 /// A time in which nothing starts.
@@ -339,12 +354,12 @@ impl ScheduleState {
     }
 
     /// Notes that the run that was interrupted could not be resumed now. It is tried again later.
-    pub fn postpone(&mut self, incurable: bool, message: &str, now_ms: u64) {
+    pub fn postpone(&mut self, incurable: bool, class: &str, message: &str, now_ms: u64) {
         if let Some(running) = &mut self.running {
             running.idle = true;
         }
         self.note(now_ms, message);
-        self.failed(incurable, message, now_ms);
+        self.failed(incurable, class, message, now_ms);
         if self.stopped.is_none() {
             self.back_off(now_ms);
         }
@@ -393,8 +408,12 @@ impl ScheduleState {
                     return;
                 }
             }
-            ScheduleEnd::Failed { incurable, message, .. } => {
-                self.failed(incurable, &message, now_ms);
+            ScheduleEnd::Failed {
+                incurable,
+                class,
+                message,
+            } => {
+                self.failed(incurable, &class, &message, now_ms);
                 if self.stopped.is_none() && !incurable {
                     self.back_off(now_ms);
                 }
@@ -410,7 +429,7 @@ impl ScheduleState {
         }
     }
 
-    fn failed(&mut self, incurable: bool, message: &str, now_ms: u64) {
+    fn failed(&mut self, incurable: bool, class: &str, message: &str, now_ms: u64) {
         self.failures = self.failures.saturating_add(1);
         self.incurable = self.incurable.saturating_add(u32::from(incurable));
         let count = match self.incurable {
@@ -419,9 +438,11 @@ impl ScheduleState {
             _ => None,
         };
         if let Some(count) = count {
-            self.stopped = Some(ScheduleNote {
+            self.stopped = Some(StoppedSchedule {
                 at_ms: now_ms,
                 reason: format!("{count} failures in a row, the last: {message}"),
+                class: Some(class.to_owned()),
+                is_reported: false,
             });
         }
     }

@@ -6,22 +6,23 @@
 
 mod drive;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
 use serde_json::json;
 
 use self::drive::{ScheduleRunner, Step};
 use super::global::Global;
+use super::hints::hint;
 use super::host::check_scripts;
-use super::output::{Printer, error_code, exit, most_serious};
+use super::output::{Printer, exit, most_serious};
 use super::recorded::now_ms;
 use super::schedules::{Overview, chosen, find, month, most_cost, state_dir, sum, unreadable};
 use super::signals::stop_on_signal;
 use agenthost::Cancellation;
-use agenthost::config::{Env, ScheduleConfig, trust};
+use agenthost::config::{Config, Env, ScheduleConfig, trust};
 use agenthost::error::{Error, Result, with_causes};
 use agenthost::schedule::{ScheduleFile, ScheduleMode};
 
@@ -57,52 +58,147 @@ pub(super) async fn heartbeat(args: &Args, global: &Global, env: &Env, printer: 
     if let Some(name) = &args.restart {
         return restart(find(&config, name)?, &state, printer).await;
     }
-    let chosen = chosen(&config, &args.names)?;
-    let overviews = || {
-        let names = chosen.iter().map(|(name, _)| *name);
-        names
-            .map(|name| Overview::of(&config, name, &state, now_ms()))
-            .collect::<Result<Vec<_>>>()
-    };
     if args.plan {
-        let overviews = overviews()?;
+        let overviews = overviews(&config, &chosen(&config, &args.names)?, &state)?;
         show_plan(&overviews, args.json, printer)?;
         return Ok(unreadable(&overviews, printer));
     }
-    for (name, schedule) in &chosen {
-        if schedule.enabled {
-            trust::check_schedule(&config, name)?;
-        }
-    }
-    check_scripts(&config)?;
-    for note in config.notes() {
-        printer.note(&note);
-    }
-    let stop = stop_on_signal();
-    let runners = chosen.iter().map(|(name, schedule)| ScheduleRunner {
-        name,
-        schedule,
-        file: ScheduleFile::new(&state, schedule.origin.file(), name),
-        config: &config,
-        state_dir: &state,
+    let heartbeat = Heartbeat {
+        args,
         global,
         env,
         printer,
-        json: args.json,
-        stop: &stop,
-    });
-    if args.once {
-        let codes = join_all(runners.map(|runner| async move { look_once(&runner).await })).await;
-        return Ok(ExitCode::from(most_serious(codes)));
+        state_dir: &state,
+        stop: &stop_on_signal(),
+    };
+    match args.once {
+        true => {
+            let runners = heartbeat.runners(&config)?;
+            let codes = join_all(runners.iter().map(look_once)).await;
+            Ok(ExitCode::from(most_serious(codes)))
+        }
+        false => heartbeat.go_on(config).await,
     }
-    if !chosen.iter().any(|(_, schedule)| schedule.enabled) {
-        return Err(Error::usage("no schedule is enabled").with_hint("Write enabled = true in one of them."));
+}
+
+/// The parts that the looks at all schedules share.
+struct Heartbeat<'a> {
+    args: &'a Args,
+    global: &'a Global,
+    env: &'a Env,
+    printer: &'a Printer,
+    /// The folder of this user's records.
+    state_dir: &'a Path,
+    /// The signal that ends everything.
+    stop: &'a Cancellation,
+}
+
+impl Heartbeat<'_> {
+    /// Returns the chosen schedules, ready to be looked at.
+    fn runners<'c>(&'c self, config: &'c Config) -> Result<Vec<ScheduleRunner<'c>>> {
+        let chosen = chosen(config, &self.args.names)?;
+        check_scripts(config)?;
+        for note in config.notes() {
+            self.printer.note(&note);
+        }
+        let runners = chosen.into_iter().map(|(name, schedule)| ScheduleRunner {
+            name,
+            schedule,
+            file: ScheduleFile::new(self.state_dir, schedule.origin.file(), name),
+            config,
+            state_dir: self.state_dir,
+            global: self.global,
+            env: self.env,
+            printer: self.printer,
+            json: self.args.json,
+            stop: self.stop,
+        });
+        Ok(runners.collect())
     }
-    for line in plan(&overviews()?) {
-        printer.say(&line);
+
+    /// Runs the schedules until it is stopped. A change of the configuration files is read once the runs that are going
+    /// on have ended.
+    async fn go_on(&self, mut config: Config) -> Result<ExitCode> {
+        let mut files = ConfigFiles::of(&config);
+        let enabled = chosen(&config, &self.args.names)?;
+        let enabled = enabled.iter().filter(|(_, schedule)| schedule.enabled);
+        let trusted = enabled.map(|(name, _)| trust::check_schedule(&config, name));
+        match trusted.reduce(|one, other| one.or(other)) {
+            None => {
+                return Err(Error::usage("no schedule is enabled").with_hint("Write enabled = true in one of them."));
+            }
+            // Others are shown when they are looked at.
+            Some(any) => any?,
+        }
+        loop {
+            let overviews = overviews(&config, &chosen(&config, &self.args.names)?, self.state_dir)?;
+            for line in plan(&overviews) {
+                self.printer.say(&line);
+            }
+            drop(overviews);
+            let runners = self.runners(&config)?;
+            join_all(runners.iter().map(|runner| look_again(runner, &files))).await;
+            drop(runners);
+            if !self.stop.is_cancelled() {
+                self.printer.say("the configuration has changed and is read again");
+            }
+            match self.read_again(&config).await {
+                Some(read) => (config, files) = read,
+                None => return Ok(ExitCode::from(exit::INTERRUPTED)),
+            }
+        }
     }
-    let codes = join_all(runners.map(|runner| async move { look_again(&runner).await })).await;
-    Ok(ExitCode::from(most_serious(codes)))
+
+    /// Reads the configuration again, and until it is valid; `None` if the command is stopped before. The same error is
+    /// shown once.
+    async fn read_again(&self, before: &Config) -> Option<(Config, ConfigFiles)> {
+        let mut shown = None;
+        while !self.stop.is_cancelled() {
+            let files = ConfigFiles::of(before);
+            match self.global.config(self.env) {
+                Ok(config) => return Some((config, files)),
+                Err(error) => {
+                    let text = with_causes(&error);
+                    if shown.as_ref() != Some(&text) {
+                        self.printer.problem(&text, hint(&error).as_deref());
+                        shown = Some(text);
+                    }
+                }
+            }
+            wait(None, self.stop).await;
+        }
+        None
+    }
+}
+
+/// The files of a configuration, each with its size and the time of its last change.
+struct ConfigFiles(Vec<(PathBuf, Option<(u64, SystemTime)>)>);
+
+impl ConfigFiles {
+    fn of(config: &Config) -> Self {
+        let files = [config.project_file(), config.user_file()].into_iter().flatten();
+        Self(files.map(|file| (file.to_owned(), Self::look(file))).collect())
+    }
+
+    fn look(file: &Path) -> Option<(u64, SystemTime)> {
+        let found = file.metadata().ok()?;
+        Some((found.len(), found.modified().ok()?))
+    }
+
+    fn have_changed(&self) -> bool {
+        self.0.iter().any(|(file, before)| Self::look(file) != *before)
+    }
+}
+
+fn overviews<'c>(
+    config: &'c Config,
+    chosen: &[(&'c str, &ScheduleConfig)],
+    state_dir: &Path,
+) -> Result<Vec<Overview<'c>>> {
+    let names = chosen.iter().map(|(name, _)| *name);
+    names
+        .map(|name| Overview::of(config, name, state_dir, now_ms()))
+        .collect()
 }
 
 /// Lets a schedule that stopped itself run again.
@@ -174,14 +270,14 @@ async fn look_once(runner: &ScheduleRunner<'_>) -> u8 {
             exit::DONE
         }
         Ok(Step::Wait(_)) => exit::DONE,
-        Err(error) => failed(&error, runner),
+        Err(error) => runner.show_error(&error),
     }
 }
 
-/// Runs a schedule whenever it is due, until it is stopped, and returns the exit code.
-async fn look_again(runner: &ScheduleRunner<'_>) -> u8 {
+/// Runs a schedule whenever it is due, until it is stopped or the configuration has changed.
+async fn look_again(runner: &ScheduleRunner<'_>, files: &ConfigFiles) {
     let mut shown = None;
-    while !runner.stop.is_cancelled() {
+    while !runner.stop.is_cancelled() && !files.have_changed() {
         let until = match runner.look(ScheduleMode::Always).await {
             Ok(step) => {
                 shown = None;
@@ -191,11 +287,11 @@ async fn look_again(runner: &ScheduleRunner<'_>) -> u8 {
                     Step::Wait(until) => until,
                 }
             }
-            // The cause may pass, such as a full disk. The same error is shown once.
+            // The cause may pass, such as a full disk or a missing trust. The same error is shown once.
             Err(error) => {
                 let text = with_causes(&error);
                 if shown.as_ref() != Some(&text) {
-                    failed(&error, runner);
+                    runner.show_error(&error);
                     shown = Some(text);
                 }
                 None
@@ -203,12 +299,6 @@ async fn look_again(runner: &ScheduleRunner<'_>) -> u8 {
         };
         wait(until, runner.stop).await;
     }
-    exit::INTERRUPTED
-}
-
-fn failed(error: &Error, runner: &ScheduleRunner<'_>) -> u8 {
-    runner.printer.error(error);
-    error_code(error.class())
 }
 
 /// Waits until the next look: at this time, in milliseconds since 1970, or earlier.

@@ -81,6 +81,19 @@ pub(super) fn error_code(class: ErrorClass) -> u8 {
     }
 }
 
+/// Returns the exit code for a class that a record names: the class of a failure or of an error.
+pub(super) fn class_code(name: &str) -> u8 {
+    match name {
+        "usage" | "input" | "config" | "plugin" => exit::USAGE,
+        "exhausted" => exit::EXHAUSTED,
+        "denied" => exit::DENIED,
+        "model" => exit::MODEL,
+        "escalated" => exit::ESCALATED,
+        "host" => exit::HOST,
+        _ => exit::FAILED,
+    }
+}
+
 /// The source of the limit that a task reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Bound<'a> {
@@ -448,6 +461,17 @@ mod tests {
             (FailureClass::Host, 70),
         ] {
             assert_eq!(code(class), expected(n), "{class:?}");
+            assert_eq!(class_code(class.name()), n, "{class:?}");
+        }
+        for class in [
+            ErrorClass::Usage,
+            ErrorClass::Input,
+            ErrorClass::Config,
+            ErrorClass::Plugin,
+            ErrorClass::Denied,
+            ErrorClass::Host,
+        ] {
+            assert_eq!(class_code(class.name()), error_code(class), "{class:?}");
         }
         let cancelled = Outcome::Failure(Failure::new(FailureClass::Cancelled, ""));
         assert_eq!(format!("{:?}", exit_code(&cancelled, true)), expected(130));

@@ -16,6 +16,7 @@ use agenthost::config::{Config, Env, ScheduleConfig, trust};
 use agenthost::error::{Error, Result, with_causes};
 use agenthost::limits::Usd;
 use agenthost::nearest::nearest;
+use agenthost::printable::one_line;
 use agenthost::schedule::{ScheduleFile, ScheduleState};
 
 /// The days of the longest month.
@@ -225,7 +226,7 @@ fn list(all: &[Overview<'_>], width: Option<usize>) -> String {
     let head = ["NAME", "PLUGIN", "NEXT (UTC)", "LAST (UTC)", "TODAY", "STATE"];
     let row = |one: &Overview<'_>| {
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-        let (state, reason) = one.state();
+        let (state, _) = one.state();
         vec![
             one.name.to_owned(),
             one.schedule.plugin.clone(),
@@ -237,10 +238,7 @@ fn list(all: &[Overview<'_>], width: Option<usize>) -> String {
                 format!("{} {}, {cost}", minute(last.ended_ms), last.outcome)
             })),
             format!("{} of {}", one.today, one.schedule.cost_per_day),
-            match reason {
-                Some(reason) => format!("{state}: {reason}"),
-                None => state.to_owned(),
-            },
+            state.to_owned(),
         ]
     };
     let rows: Vec<_> = std::iter::once(head.map(str::to_owned).to_vec())
@@ -254,7 +252,20 @@ fn list(all: &[Overview<'_>], width: Option<usize>) -> String {
         Column::Left,
         Column::Cut,
     ];
-    table::columns_without(&kinds, &rows, width, &[1])
+    let mut text = table::columns_without(&kinds, &rows, width, &[1]);
+    // They are as long as an error, so a column would cut them.
+    for one in all {
+        if let (state, Some(reason)) = one.state() {
+            text += &format!("\n{}: {state}: {}", one.name, one_line(reason));
+        }
+        if one.state().0 == "stopped" {
+            text += &format!(
+                "\n  Correct the cause, then run `agenthost heartbeat --restart {}`.",
+                one.name
+            );
+        }
+    }
+    text
 }
 
 /// Describes the most that is paid for in a day and in a month.

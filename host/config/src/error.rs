@@ -553,7 +553,7 @@ pub enum TrustError {
         schedule: String,
         /// A description of the plugin, the times, the cost, the limits and the files.
         runs: String,
-        /// `true` if something else was accepted for the file before.
+        /// `true` if a schedule of this name was accepted before.
         changed: bool,
     },
     /// A plugin in a folder that is not trusted has a name to which directories are granted.

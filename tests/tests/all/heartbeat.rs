@@ -156,15 +156,27 @@ fn the_cost_of_a_day_is_never_passed() {
     // Each run may cost a cent: there is room for one request of it.
     let limited = TIDY.replace("$0.40", "$0.002") + "limits = { cost = \"$0.01\" }\nset = { max-tokens = 20 }\n";
     let machine = scheduled(&server, &limited);
-    let mut ends = Vec::new();
+    let (mut ends, mut shown) = (Vec::new(), String::new());
     for _ in 0..6 {
         let looked = once(&machine);
         ends.push(looked.code);
+        shown += &looked.stderr;
         if server.count() > 0 && looked.stderr.contains("not started before") {
             break;
         }
         let_time_pass(&machine);
     }
+    // The end of the day's money is no failure, and the hint names the limit of the day.
+    assert!(ends.iter().all(|code| *code == 0), "{ends:?} {shown}");
+    assert!(
+        shown.contains("hint: To go on, raise `cost-per-day` under [schedules.tidy] in ")
+            && !shown.contains("Raise `cost`"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("tidy: not enough is left of the day for a run"),
+        "{shown}"
+    );
     let listed_now = listed(&machine);
     let used = listed_now["cost_today_usd"].as_f64().unwrap();
     assert!(used <= 0.002 && server.count() >= 1, "{ends:?} {listed_now}");
@@ -205,18 +217,46 @@ fn a_schedule_that_keeps_failing_stops_itself() {
         );
         let_time_pass(&machine);
     }
+    // It was reported; the exit code remains that of the last failure.
     let stopped = once(&machine);
-    assert_eq!((stopped.code, server.count()), (0, 3), "{stopped}");
-    assert!(
-        stopped.stderr.contains("agenthost heartbeat --restart tidy"),
-        "{stopped}"
+    assert_eq!((stopped.code, server.count()), (5, 3), "{stopped}");
+    assert_eq!((stopped.stdout.as_str(), stopped.stderr.as_str()), ("", ""));
+    let document = machine.run(["heartbeat", "--once", "--json"]).json(5);
+    assert_eq!(
+        (&document["schedule"], &document["run"], &document["error"]["class"]),
+        (&json!("tidy"), &Value::Null, &json!("model"))
     );
+    let hint = document["error"]["hint"].as_str().unwrap();
+    assert!(hint.contains("agenthost heartbeat --restart tidy"), "{document}");
+    // A stop that an earlier version recorded is reported once.
+    change_state(&machine, |state| {
+        let stopped = state["stopped"].as_object_mut().unwrap();
+        stopped.remove("class");
+        stopped.remove("is_reported");
+    });
+    let reported = once(&machine);
+    assert_eq!((reported.code, server.count()), (5, 3), "{reported}");
+    assert!(
+        reported.stderr.contains("tidy: stopped: 3 failures in a row") && reported.stderr.contains("--restart tidy"),
+        "{reported}"
+    );
+    let quiet = once(&machine);
+    assert_eq!((quiet.code, quiet.stderr.as_str()), (5, ""), "{quiet}");
     let shown = listed(&machine);
     assert_eq!((&shown["state"], &shown["next"]), (&json!("stopped"), &Value::Null));
     assert!(
         shown["reason"].as_str().unwrap().contains("invalid x-api-key"),
         "{shown}"
     );
+    let (code, page) = machine.on_terminal(["schedules"]);
+    assert_eq!(code, 0, "{page}");
+    for part in [
+        "tidy: stopped: 3 failures in a row",
+        "invalid x-api-key",
+        "`agenthost heartbeat --restart tidy`",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
     let restarted = machine.run(["heartbeat", "--restart", "tidy"]);
     assert_eq!(restarted.code, 0, "{restarted}");
     assert!(
@@ -382,7 +422,7 @@ fn a_model_without_a_price_is_refused() {
     assert_eq!((refused.code, server.count()), (2, 0), "{refused}");
     for part in [
         "local/small has no known price, and `cost-per-day` under [schedules.tidy] is set",
-        "set it in [prices.\"local/small\"]",
+        "set it in [prices.\"local/small\"].\n",
     ] {
         assert!(refused.stderr.contains(part), "{part}: {refused}");
     }
@@ -680,7 +720,7 @@ fn a_run_that_needs_the_money_of_two_days_takes_two_days() {
     let input = crate::strict_questions(&["one", "two", "three", "four"], "sequential");
     machine.write("input.json", input.to_string());
     let first = once(&machine);
-    assert_eq!((first.code, server.count()), (3, 3), "{first}");
+    assert_eq!((first.code, server.count()), (0, 3), "{first}");
     assert!(first.stderr.contains("reached a limit and is resumed at 2"), "{first}");
     let waiting = listed(&machine);
     assert_eq!(
@@ -718,7 +758,7 @@ fn a_run_whose_next_request_needs_more_than_a_day_is_a_failure() {
     let input = crate::strict_questions(&["one", &long], "sequential");
     machine.write("input.json", input.to_string());
     let first = once(&machine);
-    assert_eq!((first.code, server.count()), (3, 1), "{first}");
+    assert_eq!((first.code, server.count()), (0, 1), "{first}");
     assert_eq!(listed(&machine)["failures"], 0, "the next day may have enough");
     std::fs::remove_dir_all(machine.cwd().join("../state/agenthost/allowance")).unwrap();
     change_state(&machine, |state| state["pause"] = Value::Null);
@@ -751,15 +791,78 @@ fn a_run_whose_trust_is_revoked_is_kept_and_goes_on_once_it_is_trusted_again() {
     assert_eq!(machine.run(["trust", "--revoke", "."]).code, 0);
     std::fs::remove_dir_all(machine.cwd().join("../state/agenthost/allowance")).unwrap();
     change_state(&machine, |state| state["pause"] = Value::Null);
-    wait_until(&machine, |listed| listed["failures"] == 1);
-    assert_eq!(server.count(), 3);
+    wait_until(&machine, |listed| listed["state"] == "untrusted");
+    // That is no failure, and the run is kept.
+    let refused = once(&machine);
+    assert_eq!((refused.code, server.count()), (4, 3), "{refused}");
+    let shown = listed(&machine);
+    assert_eq!(
+        (&shown["failures"], &shown["last"]["outcome"]),
+        (&json!(0), &json!("exhausted"))
+    );
     assert_eq!(machine.run(["trust", "."]).code, 0);
-    change_state(&machine, |state| state["pause"] = Value::Null);
     wait_until(&machine, |listed| listed["last"]["outcome"] == "ok");
     running.signal("TERM");
     let ended = running.finish();
     assert_eq!((ended.code, server.count()), (130, 4), "{ended}");
     assert!(ended.stderr.contains("is resumed\n"), "{ended}");
+}
+
+#[test]
+fn a_change_of_the_configuration_is_read_while_it_runs() {
+    let server = Server::start(echo);
+    let quick = TIDY.replace("30m", "1s");
+    let machine = scheduled(&server, &quick);
+    let running = machine.start(["heartbeat"], None);
+    let asked = |seen: &[Request], word: &str| seen.iter().any(|request| request.prompt().contains(word));
+    server.wait_until("a run", |seen| asked(seen, "Tidy up."));
+    // The file is edited, broken, corrected, and trusted at last.
+    let file = machine.cwd().join("agenthost.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{text}[schedules.")).unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    let sent = server.count();
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(server.count(), sent, "nothing runs while the file is broken");
+    std::fs::write(&file, text.replace("Tidy up.", "Sweep.")).unwrap();
+    wait_until(&machine, |listed| listed["state"] == "untrusted");
+    std::thread::sleep(Duration::from_secs(6));
+    assert_eq!(server.count(), sent, "nothing runs without trust");
+    assert_eq!(machine.run(["trust", "."]).code, 0);
+    server.wait_until("a run of the changed schedule", |seen| asked(seen, "Sweep."));
+    assert_eq!(listed(&machine)["failures"], 0);
+    running.interrupt();
+    let ended = running.finish();
+    assert_eq!(ended.code, 130, "{ended}");
+    for part in [
+        "the configuration has changed and is read again",
+        "this is not what was accepted for the file before",
+    ] {
+        assert_eq!(ended.stderr.matches(part).count(), 1, "{part}: {ended}");
+    }
+    assert!(!ended.stderr.contains("stopped"), "{ended}");
+}
+
+#[test]
+fn a_schedule_that_is_not_trusted_leaves_the_others_alone() {
+    let server = Server::start(echo);
+    let machine = scheduled(&server, TIDY);
+    let file = machine.cwd().join("agenthost.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let added = TIDY.replace("tidy", "added").replace("Tidy up.", "Sweep.");
+    std::fs::write(&file, format!("{text}{added}")).unwrap();
+    let looked = machine.run(["heartbeat", "--once"]);
+    assert_eq!((looked.code, server.count()), (4, 1), "{looked}");
+    assert_eq!(looked.stdout, "did: Tidy up.\n");
+    assert!(
+        looked.stderr.contains("the schedule `added` would run") && !looked.stderr.contains("not what was accepted"),
+        "{looked}"
+    );
+    let document = machine.run(["heartbeat", "--once", "--json"]).json(4);
+    assert_eq!(
+        (&document["schedule"], &document["run"], &document["error"]["class"]),
+        (&json!("added"), &Value::Null, &json!("denied"))
+    );
 }
 
 /// Waits until the only schedule is listed like this.

@@ -305,7 +305,7 @@ fn a_run_that_cannot_be_resumed_now_is_kept_and_waits_longer_each_time() {
     let (mut now, mut waits) = (NOW, Vec::new());
     for _ in 1..FAILURES {
         assert_eq!(clock.at(now), ScheduleDecision::Resume);
-        clock.state.postpone(false, "why", now);
+        clock.state.postpone(false, "host", "why", now);
         let ScheduleDecision::Wait(Some(until)) = clock.at(now) else {
             panic!("{:?}", clock.state)
         };
@@ -314,7 +314,7 @@ fn a_run_that_cannot_be_resumed_now_is_kept_and_waits_longer_each_time() {
     }
     assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256]);
     assert_eq!(clock.state.skipped.as_ref().unwrap().reason, "why");
-    clock.state.postpone(false, "why", now);
+    clock.state.postpone(false, "host", "why", now);
     assert_eq!(clock.at(now + DAY), ScheduleDecision::Stopped);
     assert!(clock.state.restart());
     assert_eq!(clock.at(now + DAY), ScheduleDecision::Resume, "it is still there");
@@ -323,7 +323,7 @@ fn a_run_that_cannot_be_resumed_now_is_kept_and_waits_longer_each_time() {
     let mut clock = with_run(Some("journal.db"));
     for n in 0..u64::from(INCURABLE_FAILURES) {
         assert_eq!(clock.at(NOW + n * HOUR), ScheduleDecision::Resume);
-        clock.state.postpone(true, "why", NOW + n * HOUR);
+        clock.state.postpone(true, "denied", "why", NOW + n * HOUR);
         assert!(!matches!(clock.at(NOW + n * HOUR), ScheduleDecision::Resume));
     }
     assert_eq!(clock.at(NOW + DAY), ScheduleDecision::Stopped);

@@ -67,7 +67,15 @@ pub(crate) fn cost_allowance(config: &Config) -> Option<String> {
 
 /// Returns the hint for a model without a known price, which a setting of [`cost_allowance`] needs.
 pub(crate) fn unpriced_hint(setting: &str, model: &ModelRef) -> String {
-    format!("{setting} needs its price: set it in [prices.\"{model}\"], or bound tokens instead of cost.")
+    format!(
+        "{}, or bound tokens instead of cost.",
+        price_hint(setting, model).trim_end_matches('.')
+    )
+}
+
+/// Returns the hint for a model without a known price, which a schedule needs: it has no bound but that on its cost.
+fn price_hint(setting: &str, model: &ModelRef) -> String {
+    format!("{setting} needs its price: set it in [prices.\"{model}\"].")
 }
 
 /// Returns whether the replies of a model count in the allowance.
@@ -81,6 +89,7 @@ struct Needs<'a> {
     config: &'a Config,
     /// The prices, and the setting that needs them.
     prices: Option<(PriceTable, String)>,
+    hint: fn(&str, &ModelRef) -> String,
 }
 
 impl<'a> Needs<'a> {
@@ -93,6 +102,10 @@ impl<'a> Needs<'a> {
         Ok(Self {
             config,
             prices: prices.transpose()?,
+            hint: match schedule {
+                Some(_) => price_hint,
+                None => unpriced_hint,
+            },
         })
     }
 
@@ -147,7 +160,7 @@ impl<'a> Needs<'a> {
             Some(_) => Ok(()),
             None => Err(
                 Error::config(format!("{model} has no known price, and {setting} is set"))
-                    .with_hint(unpriced_hint(setting, model)),
+                    .with_hint((self.hint)(setting, model)),
             ),
         }
     }

@@ -11,14 +11,14 @@ use crate::global::Global;
 use crate::host::schedule_host;
 use crate::journal::{self, journal_path};
 use crate::offline::refuse_unasked;
-use crate::output::{Bound, Printer, error_code, exit, outcome_code};
+use crate::output::{Bound, Printer, class_code, error_code, exit, outcome_code};
 use crate::recorded::now_ms;
 use crate::run::max_memory;
 use crate::schedules::{clock, millis};
 use crate::which::PluginArgs;
 use agenthost::allowance;
 use agenthost::config::{Config, Env, ScheduleConfig, WhenUnchanged, trust};
-use agenthost::error::{Error, ErrorClass, Result, with_causes};
+use agenthost::error::{Classify as _, Error, ErrorClass, Result, with_causes};
 use agenthost::journal::{JournalError, RunRecord, RunStatus};
 use agenthost::limits::{Cap, LimitKind, LimitOwner, LimitsPatch, Usd};
 use agenthost::run::{ModelReport, RunReport};
@@ -126,8 +126,15 @@ impl ScheduleRunner<'_> {
     ///
     /// # Errors
     ///
-    /// If the state of the schedule cannot be read or written. A run that fails or cannot start is no error here.
+    /// If the state of the schedule cannot be read or written, or the operator has not accepted the schedule as it is.
+    /// A run that fails or cannot start is no error here.
     pub(super) async fn look(&self, mode: ScheduleMode) -> Result<Step> {
+        if self.schedule.enabled
+            && let Err(error) = trust::check_schedule(self.config, self.name)
+            && error.class() == ErrorClass::Denied
+        {
+            return Err(error.into());
+        }
         let Some(lock) = self.file.try_lock()? else {
             return Ok(Step::Busy);
         };
@@ -138,12 +145,8 @@ impl ScheduleRunner<'_> {
                 self.explain(mode, "not started: it is disabled");
                 Step::Wait(None)
             }
-            ScheduleDecision::Stopped => {
-                if mode == ScheduleMode::Once {
-                    self.say_stopped(&state);
-                }
-                Step::Wait(None)
-            }
+            ScheduleDecision::Stopped if mode == ScheduleMode::Once => self.is_stopped(&mut state),
+            ScheduleDecision::Stopped => Step::Wait(None),
             ScheduleDecision::Wait(until) => {
                 let until_text = until.map(|until| format!(" until {}", clock(until)));
                 self.explain(mode, &format!("not due{}", until_text.unwrap_or_default()));
@@ -165,16 +168,51 @@ impl ScheduleRunner<'_> {
         }
     }
 
-    fn say_stopped(&self, state: &ScheduleState) {
-        if let Some(stopped) = &state.stopped {
-            self.printer.problem(
-                &format!("{}: stopped: {}", self.name, stopped.reason),
-                Some(&format!(
-                    "Correct the cause, then run `agenthost heartbeat --restart {}`; a change of the schedule restarts it, \
-                     too.",
-                    self.name
-                )),
-            );
+    /// Reports that the schedule has stopped, and returns the exit code of its last failure. A person reads it once;
+    /// a program that asks for documents gets one each time.
+    fn is_stopped(&self, state: &mut ScheduleState) -> Step {
+        let Some(stopped) = state.stopped.clone() else {
+            return Step::Wait(None);
+        };
+        let last = state.last.as_ref().map(|last| last.outcome.clone());
+        let class = stopped.class.or(last).unwrap_or_default();
+        self.document_error(
+            &class,
+            &format!("stopped: {}", stopped.reason),
+            Some(&self.restart_hint()),
+        );
+        self.say_stopped(state);
+        Step::Ended(class_code(&class))
+    }
+
+    /// Prints why the schedule has stopped, unless it was reported before.
+    fn say_stopped(&self, state: &mut ScheduleState) {
+        if let Some(stopped) = &mut state.stopped
+            && !stopped.is_reported
+        {
+            stopped.is_reported = true;
+            let message = format!("{}: stopped: {}", self.name, stopped.reason);
+            self.printer.problem(&message, Some(&self.restart_hint()));
+        }
+    }
+
+    fn restart_hint(&self) -> String {
+        format!(
+            "Correct the cause, then run `agenthost heartbeat --restart {}`; a change of the schedule restarts it, too.",
+            self.name
+        )
+    }
+
+    /// Prints the document of a look that has an error and no run, if documents are wanted.
+    fn document_error(&self, class: &str, message: &str, hint: Option<&str>) {
+        if self.json {
+            let document = json!({
+                "format": 1,
+                "schedule": self.name,
+                "run": null,
+                "error": {"class": class, "message": message, "hint": hint},
+            });
+            let _ = self.printer.data(&document);
         }
     }
 
@@ -373,8 +411,13 @@ impl ScheduleRunner<'_> {
             }
             Err(NotResumed::TooOften(error)) => Ok(self.not_started(state, &error, None)),
             Err(NotResumed::Failed(error)) => {
-                state.postpone(is_incurable_error(&error), &with_causes(&error), now_ms());
-                Ok(self.show_error(state, &error))
+                state.postpone(
+                    is_incurable_error(&error),
+                    error.class().name(),
+                    &with_causes(&error),
+                    now_ms(),
+                );
+                Ok(self.failed(state, &error))
             }
             Err(NotResumed::Unwritable(error)) => Err(error),
         }
@@ -499,10 +542,15 @@ impl ScheduleRunner<'_> {
             }
         };
         let interrupted = self.stop.is_cancelled();
-        let code = outcome_code(&ended.outcome, interrupted);
         let end = scheduled_end(&ended, interrupted);
+        let is_of_day = is_of_day(&ended, &end);
+        // As for a day that is used up before a run.
+        let code = match is_of_day {
+            true => exit::DONE,
+            false => outcome_code(&ended.outcome, interrupted),
+        };
         state.ended(self.schedule, end.clone(), ended.cost, now_ms());
-        self.show(&ended);
+        self.show(&ended, &end);
         let cost = ended
             .cost
             .map_or_else(|| "cost unknown".to_owned(), |cost| cost.to_string());
@@ -512,11 +560,15 @@ impl ScheduleRunner<'_> {
             ScheduleEnd::LimitReached(until) if state.running.is_some() => {
                 format!("reached a limit and is resumed at {}", clock(*until))
             }
-            ScheduleEnd::Failed { .. } | ScheduleEnd::LimitReached(_) => "failed".to_owned(),
+            ScheduleEnd::LimitReached(until) => format!("reached a limit; nothing starts before {}", clock(*until)),
+            ScheduleEnd::Failed { .. } => "failed".to_owned(),
         };
         let next = state.next(self.schedule, now_ms());
         let next = next.filter(|_| state.running.is_none());
         let next = next.map(|next| format!("; next {}", clock(next))).unwrap_or_default();
+        if is_of_day && ended.cost == Some(Usd::ZERO) {
+            self.say("not enough is left of the day for a run");
+        }
         self.say(&format!("run {} {how}, {cost}{next}", ended.run));
         self.say_stopped(state);
         Step::Ended(code)
@@ -530,28 +582,27 @@ impl ScheduleRunner<'_> {
             message: with_causes(error),
         };
         state.ended(self.schedule, end, cost, now_ms());
-        self.show_error(state, error)
+        self.failed(state, error)
     }
 
-    fn show_error(&self, state: &ScheduleState, error: &Error) -> Step {
+    /// Shows an error that belongs to no run, and returns its exit code.
+    pub(super) fn show_error(&self, error: &Error) -> u8 {
         let hint = crate::hints::hint(error);
-        if self.json {
-            let document = json!({
-                "format": 1,
-                "schedule": self.name,
-                "run": null,
-                "error": {"class": error.class().name(), "message": with_causes(error), "hint": hint},
-            });
-            let _ = self.printer.data(&document);
-        }
+        self.document_error(error.class().name(), &with_causes(error), hint.as_deref());
         let message = format!("{}: {}", self.name, with_causes(error));
         self.printer.problem(&message, hint.as_deref());
+        error_code(error.class())
+    }
+
+    /// Shows an error, and whether it has stopped the schedule.
+    fn failed(&self, state: &mut ScheduleState, error: &Error) -> Step {
+        let code = self.show_error(error);
         self.say_stopped(state);
-        Step::Ended(error_code(error.class()))
+        Step::Ended(code)
     }
 
     /// Prints the output of a run on stdout, and its failure on stderr.
-    fn show(&self, ended: &EndedRun) {
+    fn show(&self, ended: &EndedRun, end: &ScheduleEnd) {
         if self.json {
             let document = json!({
                 "format": 1,
@@ -567,7 +618,7 @@ impl ScheduleRunner<'_> {
         match &ended.outcome {
             Outcome::Failure(failure) if failure.class != FailureClass::Cancelled || !self.stop.is_cancelled() => {
                 let what = format!("{}, run {}", self.name, ended.run);
-                self.printer.failure(&what, failure, self.bound(failure));
+                self.printer.failure(&what, failure, self.bound(failure, end));
             }
             Outcome::Failure(_) => {}
             Outcome::Ok(_) if self.json => {}
@@ -578,8 +629,17 @@ impl ScheduleRunner<'_> {
     }
 
     /// Returns the source of the limit that a run reached.
-    fn bound(&self, failure: &Failure) -> Bound<'_> {
-        let owner = failure.owner.as_ref();
+    fn bound(&self, failure: &Failure, end: &ScheduleEnd) -> Bound<'_> {
+        let of_day = LimitOwner::Allowance {
+            key: "cost-per-day".to_owned(),
+            project: false,
+            schedule: Some(self.name.to_owned()),
+        };
+        // The rest of the day was the run's own limit.
+        let owner = match (&failure.owner, end) {
+            (None, ScheduleEnd::LimitReached(_)) => Some(&of_day),
+            (owner, _) => owner.as_ref(),
+        };
         let more = owner.and_then(|owner| crate::allowance::more(owner, self.config, SystemTime::now()));
         match more {
             Some(more) => Bound::Allowance(format!("To go on, {more}.")),
@@ -651,16 +711,26 @@ fn scheduled_end(ended: &EndedRun, interrupted: bool) -> ScheduleEnd {
     }
 }
 
-/// Returns whether an output reports nothing: no text, no value, or an empty list of changes.
+/// Returns whether a run has reached the limit on the cost of its schedule's day.
+fn is_of_day(ended: &EndedRun, end: &ScheduleEnd) -> bool {
+    let owner = ended.outcome.failure().and_then(|failure| failure.owner.as_ref());
+    let is_own = owner.is_none_or(|owner| matches!(owner, LimitOwner::Allowance { schedule: Some(_), .. }));
+    is_own && matches!(end, ScheduleEnd::LimitReached(_))
+}
+
+/// Returns whether an output reports nothing: no text, no value, or an object without changes whose other fields are
+/// empty, too.
 fn is_nothing(output: &Value) -> bool {
-    match output {
+    let is_empty = |value: &Value| match value {
         Value::Null => true,
         Value::String(text) => text.trim().is_empty(),
-        Value::Object(fields) => fields
-            .get("changes")
-            .and_then(Value::as_array)
-            .is_some_and(|changes| changes.is_empty()),
+        Value::Array(items) => items.is_empty(),
         _ => false,
+    };
+    match output {
+        Value::Object(fields) => fields.get("changes").is_some_and(Value::is_array) && fields.values().all(is_empty),
+        Value::Array(_) => false,
+        output => is_empty(output),
     }
 }
 
@@ -679,7 +749,8 @@ mod tests {
             json!(null),
             json!(""),
             json!(" \n"),
-            json!({"changes": [], "checked": 3}),
+            json!({"changes": []}),
+            json!({"changes": [], "unchecked": [], "note": null, "text": ""}),
         ] {
             assert!(is_nothing(&output), "{output}");
         }
@@ -690,6 +761,9 @@ mod tests {
             json!([]),
             json!({}),
             json!({"changes": [1]}),
+            json!({"changes": [], "unchecked": ["the model failed"]}),
+            json!({"changes": [], "checked": 3}),
+            json!({"changes": null}),
         ] {
             assert!(!is_nothing(&output), "{output}");
         }

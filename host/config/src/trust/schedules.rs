@@ -73,6 +73,9 @@ fn check_acceptance(config: &Config, name: &str, schedule: &ScheduleConfig) -> R
     let asked = question(name, schedule);
     let known = |record: &TrustRecord| record.schedules.contains(&asked);
     if let Some(changed) = unaccepted(config, origin, known)? {
+        // It may be another schedule of the file that was accepted.
+        let had_name = |record: &TrustRecord| record.schedules.iter().any(|known| known.name == name);
+        let changed = changed && unaccepted(config, origin, had_name)?.is_none();
         return Err(TrustError::Schedule {
             at: origin.clone(),
             file: config.env.shown(origin.file()),
