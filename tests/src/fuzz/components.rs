@@ -10,6 +10,7 @@ use super::{host, plugins};
 
 /// A component: whatever can be read can be described, and loads or is refused.
 pub fn component(bytes: &[u8]) {
+    let_the_decoder_panic();
     if let Ok(plugin) = PluginInfo::read(bytes) {
         describe(&plugin, bytes);
         let _ = host().load_bytes(bytes);
@@ -75,4 +76,17 @@ fn leb(mut number: usize, bytes: &mut Vec<u8>) {
         number >>= 7;
     }
     bytes.push(number as u8);
+}
+
+/// Leaves panics of the decoder of types to the code that catches them. The hook of a fuzzer would end the process.
+fn let_the_decoder_panic() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !agenthost::plugin::is_decoding() {
+                usual(panic);
+            }
+        }));
+    });
 }
