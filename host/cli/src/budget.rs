@@ -87,32 +87,21 @@ pub(super) fn tell(
 
 impl<'a> Plan<'a> {
     pub(super) fn of(host: &'a Host, plugin: &'a Plugin, limits: Limits, run: &Limits, items: u64) -> Result<Self> {
-        let names = models_below(host.config(), plugin, &limits.narrowed_by(run));
-        Self::with_models(host, plugin, (limits, run), items, &names)
+        Self::of_models(host, plugin, (limits, run), items, |_| true)
     }
 
-    /// Estimates tasks that call only these models of those that they may call.
+    /// Estimates tasks that call only some of the models that they may call.
     pub(super) fn of_models(
         host: &'a Host,
         plugin: &'a Plugin,
         (limits, run): (Limits, &Limits),
         items: u64,
-        only: &BTreeSet<String>,
+        only: impl Fn(&str) -> bool,
     ) -> Result<Self> {
         let mut names = models_below(host.config(), plugin, &limits.narrowed_by(run));
-        names.retain(|name| only.contains(name));
-        Self::with_models(host, plugin, (limits, run), items, &names)
-    }
-
-    fn with_models(
-        host: &'a Host,
-        plugin: &'a Plugin,
-        (limits, run): (Limits, &Limits),
-        items: u64,
-        names: &BTreeSet<String>,
-    ) -> Result<Self> {
+        names.retain(|name| only(name));
         let config = host.config();
-        let models = candidates(config, names)?;
+        let models = candidates(config, &names)?;
         let one = Worst::of_task(&limits, run, &models, plugin.sub_agents().next().is_some());
         let all = one.times(items, run, &models);
         let suggested = Limits::none().overridden_by(&plugin.info().suggested_limits());

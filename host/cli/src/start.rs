@@ -118,7 +118,9 @@ pub(super) fn before_start(
     }
     let mut plan = match starts {
         Starts::Task => Plan::of(host, plugin, limits, run, 1)?,
-        Starts::Spawned(spawned) => Plan::of_models(host, plugin, (limits, run), 1, &spawned.models)?,
+        Starts::Spawned(spawned) => {
+            Plan::of_models(host, plugin, (limits, run), 1, |name| spawned.models.contains(name))?
+        }
         Starts::Batch(tasks) => Plan::of(host, plugin, limits, run, tasks)?,
     };
     if let Err(error) = plan.add_typical(global, env) {

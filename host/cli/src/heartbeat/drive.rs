@@ -127,7 +127,7 @@ impl ScheduleRunner<'_> {
     /// # Errors
     ///
     /// If the state of the schedule cannot be read or written, or the operator has not accepted the schedule as it is.
-    /// A run that fails or cannot start is no error here.
+    /// A run that fails or cannot start is part of the step and not an error.
     pub(super) async fn look(&self, mode: ScheduleMode) -> Result<Step> {
         if self.schedule.enabled
             && let Err(error) = trust::check_schedule(self.config, self.name)

@@ -13,7 +13,7 @@ pub(super) struct Past {
     pub(super) asks: BTreeMap<u64, AskRecord>,
     pub(super) turns: VecDeque<Turn>,
     pub(super) remaining: VecDeque<Remaining>,
-    /// What the task did with documents.
+    /// The operations of the task on documents, with their results.
     pub(super) documents: VecDeque<DocumentRecord>,
     /// The number of operations on documents that the task has made so far.
     pub(super) document_count: u64,

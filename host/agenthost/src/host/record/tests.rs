@@ -292,7 +292,7 @@ fn recorded(operation: &DocumentOperation, result: Option<DocumentResult>) -> Do
     }
 }
 
-/// What the log has for these operations: their results, and the numbers of those that have to be done.
+/// Returns the recorded result of each operation, or the number of one that has to be done.
 fn told(log: &TaskLog, operations: &[&str]) -> Vec<Result<DocumentResult, u64>> {
     let told = |name: &&str| match log.document(&put(name)) {
         PastDocument::Told(result) => Ok(result),

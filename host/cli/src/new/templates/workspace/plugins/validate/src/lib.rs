@@ -26,7 +26,7 @@ mod validate {
         /// The last one.
         draft: String,
         rounds: u8,
-        /// Whether every validator checked the last draft and found nothing.
+        /// `true` if every validator checked the last draft and found nothing.
         passed: bool,
         findings: Vec<Finding>,
         /// The validators that failed, and why.
