@@ -6,6 +6,10 @@
 
 mod base64_data;
 mod call;
+pub mod extension;
+mod options;
+pub mod server_tool;
+mod tool;
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,6 +21,10 @@ use serde_json::Value;
 pub use futures_util::future::BoxFuture;
 
 pub use self::call::{Allowance, Ask, CallError, CallResult};
+pub use self::extension::{Citation, Echo, Extension, SearchHit, SearchReport, ToolCall, ToolResult};
+pub use self::options::{CacheTtl, Effort, Options, Thinking};
+pub use self::server_tool::{ServerTool, ServerToolGrant, ServerToolGrants, ServerToolKind};
+pub use self::tool::{ToolChoice, ToolDefinition};
 
 /// A model service: one wire format, one address, one key.
 ///
@@ -179,77 +187,6 @@ pub struct Message {
     pub content: Vec<Part>,
 }
 
-/// The amount of reasoning, if the model supports the setting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "the cases are the vendors' own words")]
-pub enum Effort {
-    Low,
-    Medium,
-    High,
-    Xhigh,
-    Max,
-}
-
-/// The time for which the provider should cache the prompt's prefix, if it supports the setting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum CacheTtl {
-    /// Five minutes, the vendors' default.
-    FiveMinutes,
-    /// One hour.
-    OneHour,
-}
-
-/// Further settings of a request.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct Options {
-    /// `effort`: `low`, `medium`, `high`, `xhigh` or `max`.
-    pub effort: Option<Effort>,
-    /// `cache`: `5m` or `1h`.
-    pub cache: Option<CacheTtl>,
-}
-
-impl Options {
-    /// Parses the contract's name and value pairs. An unknown name or value is an error that lists the known ones.
-    ///
-    /// ```
-    /// use agenthost_core::llm::{Effort, Options};
-    ///
-    /// assert_eq!(Options::parse([("effort", "low")])?.effort, Some(Effort::Low));
-    /// assert!(Options::parse([("mood", "good")]).is_err());
-    /// # Ok::<(), String>(())
-    /// ```
-    pub fn parse<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, String> {
-        let mut options = Self::default();
-        for (name, value) in pairs {
-            match name {
-                "effort" => {
-                    options.effort = Some(match value {
-                        "low" => Effort::Low,
-                        "medium" => Effort::Medium,
-                        "high" => Effort::High,
-                        "xhigh" => Effort::Xhigh,
-                        "max" => Effort::Max,
-                        _ => {
-                            return Err(format!(
-                                "option `effort` is low, medium, high, xhigh or max, not `{value}`"
-                            ));
-                        }
-                    });
-                }
-                "cache" => {
-                    options.cache = Some(match value {
-                        "5m" => CacheTtl::FiveMinutes,
-                        "1h" => CacheTtl::OneHour,
-                        _ => return Err(format!("option `cache` is 5m or 1h, not `{value}`")),
-                    });
-                }
-                _ => return Err(format!("unknown option `{name}`; the known ones are effort and cache")),
-            }
-        }
-        Ok(options)
-    }
-}
-
 /// One model call as a provider receives it. Limits, grants and names are already resolved.
 ///
 /// ```
@@ -307,7 +244,8 @@ impl Request {
             });
         let system = self.system.as_ref().map_or(0, String::len);
         let schema = self.schema.as_ref().map_or(0, |schema| schema.to_string().len());
-        let bytes = parts.sum::<usize>() + system + schema;
+        let tools = self.options.tools.iter().map(ToolDefinition::bytes);
+        let bytes = parts.sum::<usize>() + system + schema + tools.sum::<usize>();
         bytes as u64
     }
 }
@@ -346,6 +284,13 @@ pub struct Usage {
     pub output: u64,
     /// The part of `output` that was reasoning.
     pub reasoning_output: u64,
+    /// The number of searches that the provider made and bills.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub searches: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Usage {
@@ -357,6 +302,7 @@ impl Usage {
             cache_write_input: self.cache_write_input.saturating_add(other.cache_write_input),
             output: self.output.saturating_add(other.output),
             reasoning_output: self.reasoning_output.saturating_add(other.reasoning_output),
+            searches: self.searches.saturating_add(other.searches),
         }
     }
 }
@@ -374,7 +320,7 @@ impl Usage {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub struct Reply {
-    /// The parts of the reply, without thinking.
+    /// The parts of the reply. Thinking is in [`Echo`] parts, if the request has tools, and left out otherwise.
     pub content: Vec<Part>,
     /// The model that replied, as the provider names it; empty if it does not name it.
     pub model: String,
@@ -386,6 +332,9 @@ pub struct Reply {
     pub usage: Option<Usage>,
     /// The provider's id of this request, for its support.
     pub request_id: Option<String>,
+    /// `true` if the provider paused in the middle of the reply, which goes on once the reply so far is sent back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
     /// The rate limits in the reply's headers; `None` if there were none.
     #[serde(skip)]
     pub quota: Option<Box<Quota>>,
@@ -407,6 +356,7 @@ impl Reply {
             refusal: None,
             usage: None,
             request_id: None,
+            paused: false,
             quota: None,
         }
     }
@@ -443,6 +393,13 @@ impl Reply {
     #[must_use]
     pub fn with_request_id(mut self, id: Option<String>) -> Self {
         self.request_id = id;
+        self
+    }
+
+    /// Sets whether the provider paused in the middle of the reply.
+    #[must_use]
+    pub fn with_paused(mut self, paused: bool) -> Self {
+        self.paused = paused;
         self
     }
 

@@ -399,6 +399,7 @@ fn usage(body: &Value) -> Option<Usage> {
         cache_write_input,
         output,
         reasoning_output: detail(usage.pointer("/output_tokens_details/thinking_tokens"), output),
+        searches: 0,
     })
 }
 

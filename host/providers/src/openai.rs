@@ -449,6 +449,7 @@ fn usage(body: &Value) -> Option<Usage> {
         ),
         output,
         reasoning_output: detail(usage.pointer("/completion_tokens_details/reasoning_tokens"), output),
+        searches: 0,
     })
 }
 

@@ -413,6 +413,7 @@ impl TryFrom<RuleText> for Rule {
                 cache_write_input: table.cache_write_input,
                 output: table.output,
                 reasoning_output: table.reasoning_output,
+                searches: 0,
             }),
         };
         let replies = rule.text.is_some() || rule.json.is_some();

@@ -11,6 +11,7 @@ fn usage(input: u64, cached_input: u64, cache_write_input: u64, output: u64) -> 
         cache_write_input,
         output,
         reasoning_output: 0,
+        searches: 0,
     }
 }
 

@@ -196,6 +196,7 @@ impl Ask {
         let reported = ask.reply.as_ref().and_then(|reply| reply.usage).map(|usage| Usage {
             cache_write_input: 0,
             reasoning_output: 0,
+            searches: 0,
             ..usage
         });
         ask.used = charged.filter(|charged| Some(*charged) != reported);

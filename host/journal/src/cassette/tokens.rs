@@ -17,6 +17,8 @@ struct Counts {
     output: u64,
     #[serde(default, skip_serializing_if = "is_zero")]
     reasoning_output: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    searches: u64,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -78,6 +78,7 @@ async fn a_request_carries_everything_that_was_asked() {
         options: Options {
             effort: Some(Effort::Xhigh),
             cache: Some(CacheTtl::OneHour),
+            ..Options::default()
         },
         ..request("")
     };
@@ -255,6 +256,7 @@ async fn usage_is_counted_or_missing_but_never_wrong() {
         cache_write_input: 200,
         output: 40,
         reasoning_output: 30,
+        searches: 0,
     };
     let plain = Usage {
         input: 10,

@@ -79,6 +79,7 @@ async fn a_request_carries_everything_that_was_asked() {
         options: Options {
             effort: Some(Effort::Max),
             cache: Some(CacheTtl::FiveMinutes),
+            ..Options::default()
         },
         mark_prefix: Some(1),
         ..request("")
@@ -259,6 +260,7 @@ async fn usage_is_counted_or_missing_but_never_wrong() {
         cache_write_input: 200,
         output: 40,
         reasoning_output: 30,
+        searches: 0,
     };
     let plain = Usage {
         input: 10,

@@ -77,6 +77,7 @@ async fn rules_are_tried_in_order_and_used_up() {
         cached_input: 1000,
         cache_write_input: 7,
         reasoning_output: 9,
+        searches: 0,
     };
     assert_eq!(
         (reply.usage, reply.stop, reply.model.as_str()),
