@@ -160,6 +160,12 @@ impl Tool {
         self
     }
 
+    /// Sets the name for prompts in which another tool has the same name.
+    pub(crate) fn with_long_name(mut self, name: String) -> Tool {
+        self.long_name = Some(name);
+        self
+    }
+
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
