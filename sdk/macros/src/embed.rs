@@ -70,6 +70,7 @@ fn manifest(path: &Path) -> Result<Value> {
         "keep-back": own.keep_back,
         "models": own.models,
         "sub-agents": own.sub_agents,
+        "server-tools": own.server_tools,
     }))
 }
 
@@ -80,6 +81,8 @@ struct Metadata {
     /// Null if the author does not list the models.
     models: Value,
     sub_agents: Value,
+    /// Null if the author asks for none.
+    server_tools: Value,
 }
 
 fn metadata(text: &str) -> Result<Metadata> {
@@ -92,6 +95,7 @@ fn metadata(text: &str) -> Result<Metadata> {
         keep_back: json!({}),
         models: Value::Null,
         sub_agents: json!({}),
+        server_tools: Value::Null,
     };
     for (key, value) in table.into_iter().flatten() {
         match key.as_str() {
@@ -99,14 +103,18 @@ fn metadata(text: &str) -> Result<Metadata> {
                 value.is_table(),
                 "`{key}` in [package.metadata.agenthost] is not a table"
             ),
+            "server-tools" => ensure!(
+                value.is_table() || is_list_of_names(value),
+                "`server-tools` in [package.metadata.agenthost] is neither a table nor a list of tools\n\
+                 hint: server-tools = {{ web-search = {{ max-uses = 3 }} }}"
+            ),
             "models" => ensure!(
-                value
-                    .as_array()
-                    .is_some_and(|names| names.iter().all(toml::Value::is_str)),
+                is_list_of_names(value),
                 "`models` in [package.metadata.agenthost] is not a list of model names\nhint: models = [\"fast\"]"
             ),
             _ => bail!(
-                "unknown key `{key}` in [package.metadata.agenthost]\nhint: it has `keep-back`, `limits`, `models` and `sub-agents`"
+                "unknown key `{key}` in [package.metadata.agenthost]\nhint: it has `keep-back`, `limits`, `models`, `server-tools` and \
+                 `sub-agents`"
             ),
         }
         let value = serde_json::to_value(value)?;
@@ -114,10 +122,17 @@ fn metadata(text: &str) -> Result<Metadata> {
             "limits" => own.limits = value,
             "keep-back" => own.keep_back = value,
             "models" => own.models = value,
+            "server-tools" => own.server_tools = value,
             _ => own.sub_agents = value,
         }
     }
     Ok(own)
+}
+
+fn is_list_of_names(value: &toml::Value) -> bool {
+    value
+        .as_array()
+        .is_some_and(|names| names.iter().all(toml::Value::is_str))
 }
 
 #[cfg(test)]
@@ -149,5 +164,14 @@ mod tests {
             .to_string();
         assert!(error.contains("is not a table"), "{error}");
         assert_eq!(metadata("[package]\n").unwrap().limits, json!({}));
+        let asks = "[package.metadata.agenthost.server-tools]\nweb-search = { max-uses = 3 }\n";
+        assert_eq!(
+            metadata(asks).unwrap().server_tools,
+            json!({"web-search": {"max-uses": 3}})
+        );
+        let error = metadata("[package.metadata.agenthost]\nserver-tools = true\n")
+            .err()
+            .unwrap();
+        assert!(error.to_string().contains("neither a table nor a list"), "{error}");
     }
 }
