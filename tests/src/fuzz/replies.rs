@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use agenthost::llm::{Message, Options, Part, Reply, Request, Role};
-use agenthost::providers::RawAnswer;
+use agenthost::providers::{RawAnswer, ReadAnswer as _};
 use agenthost::providers::anthropic::Anthropic;
 use agenthost::providers::openai::{MaxTokensField, OpenAi};
 
