@@ -1,24 +1,34 @@
-//! Builds and sends one model call.
+//! Builds and sends one model call, or the calls of one conversation with tools.
 //!
-//! Bounded by what the host grants: which model names, how many tokens and calls; the host rejects anything else with
-//! an error of its own class. Left out: retries and rate limits, which belong to the host, and streaming.
+//! Bounded by what the host grants: which model names, how many tokens and calls, which searches; the host rejects
+//! anything else with an error of its own class. Left out: retries and rate limits, which belong to the host, and
+//! streaming.
 
+mod offer;
 mod options;
+mod run;
+mod server_tools;
 #[cfg(test)]
 mod tests;
+mod tools;
 
 use schemars::JsonSchema;
-use schemars::generate::SchemaSettings;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
-pub use options::{Cache, Effort};
+pub use options::{Cache, Effort, Thinking, ToolChoice};
+pub use server_tools::{Fetch, Search};
 
+use self::server_tools::ServerTools;
 use crate::llm::{Allowance, Error, Message, Part, Reply, Request, Role, Stop, complete};
+use crate::schema::json_schema;
+use crate::tool::Tool;
 
 /// A model call under construction: its messages, its model name and its token limit.
 ///
-/// Nothing is sent until [`text`](Prompt::text), [`json`](Prompt::json) or [`reply`](Prompt::reply) is awaited. Calls
-/// that are awaited together, as with [`join_all`](crate::join_all), run at the same time.
+/// Nothing is sent until [`text`](Prompt::text), [`json`](Prompt::json), [`reply`](Prompt::reply) or, with
+/// [tools](Prompt::tool), [`run`](Prompt::run) is awaited. Calls that are awaited together, as with
+/// [`join_all`](crate::join_all), run at the same time.
 ///
 /// ```
 /// use agenthost_sdk::prelude::*;
@@ -47,11 +57,13 @@ use crate::llm::{Allowance, Error, Message, Part, Reply, Request, Role, Stop, co
 /// assert_eq!(host.run(judge("Wir sind umgezogen.")), Ok(true));
 /// ```
 #[derive(Clone, Debug, PartialEq)]
-#[must_use = "a prompt does nothing until `text`, `json` or `reply` is awaited"]
+#[must_use = "a prompt does nothing until `text`, `json`, `reply` or `run` is awaited"]
 pub struct Prompt {
     request: Request,
     /// `true` if the system text has to explain marked text.
     data: bool,
+    tools: Vec<Tool>,
+    server_tools: ServerTools,
 }
 
 /// The rule at the end of the system text of a prompt with data.
@@ -76,7 +88,12 @@ impl Prompt {
             schema: None,
             options: Vec::new(),
         };
-        Prompt { request, data: false }
+        Prompt {
+            request,
+            data: false,
+            tools: Vec::new(),
+            server_tools: ServerTools::default(),
+        }
     }
 
     /// Sets the system text, which precedes the conversation: the model's role and rules.
@@ -128,9 +145,7 @@ impl Prompt {
     /// assert_eq!(request.options, [("effort".to_owned(), "low".to_owned())]);
     /// ```
     pub fn option(mut self, name: impl Into<String>, value: impl Into<String>) -> Prompt {
-        let name = name.into();
-        self.request.options.retain(|(known, _)| *known != name);
-        self.request.options.push((name, value.into()));
+        set_option(&mut self.request, name, value);
         self
     }
 
@@ -156,6 +171,32 @@ impl Prompt {
     /// ```
     pub fn cache(self, cache: Cache) -> Prompt {
         self.option("cache", cache.name())
+    }
+
+    /// Sets when the model thinks before it writes, if the model supports it.
+    ///
+    /// ```
+    /// use agenthost_sdk::{Prompt, Thinking};
+    ///
+    /// let request = Prompt::new("Name a colour.").thinking(Thinking::Off).into_request();
+    /// assert_eq!(request.options, [("thinking".to_owned(), "off".to_owned())]);
+    /// ```
+    pub fn thinking(self, thinking: Thinking) -> Prompt {
+        self.option("thinking", thinking.name())
+    }
+
+    /// Sets 1 to 4 texts at which the model stops; the reply ends before the text, with the reason
+    /// [`Stop::StopSequence`].
+    ///
+    /// ```
+    /// use agenthost_sdk::Prompt;
+    ///
+    /// let request = Prompt::new("Write one paragraph.").stop_at(["\n\n"]).into_request();
+    /// assert_eq!(request.options, [("stop".to_owned(), r#"["\n\n"]"#.to_owned())]);
+    /// ```
+    pub fn stop_at<S: Into<String>>(self, texts: impl IntoIterator<Item = S>) -> Prompt {
+        let texts: Vec<Value> = texts.into_iter().map(|text| Value::String(text.into())).collect();
+        self.option("stop", Value::Array(texts).to_string())
     }
 
     /// Adds text from outside to the last message, as material: on lines of its own, between `<label>` and `</label>`,
@@ -261,6 +302,14 @@ impl Prompt {
                 _ => DATA_RULE.to_owned(),
             });
         }
+        if !self.tools.is_empty() {
+            let tools = offer::offer(&self.tools);
+            let definitions = tools.iter().map(Tool::definition).collect();
+            set_option(&mut request, "tools", Value::Array(definitions).to_string());
+        }
+        if let Some(server_tools) = self.server_tools.option() {
+            set_option(&mut request, "server-tools", server_tools);
+        }
         request
     }
 
@@ -342,14 +391,11 @@ impl Prompt {
         // The host has checked that a reply with a schema is JSON.
         let is_json = self.request.schema.is_some();
         let text = self.text().await?;
-        Ok(if is_json {
-            text
-        } else {
-            serde_json::Value::String(text).to_string()
-        })
+        Ok(if is_json { text } else { Value::String(text).to_string() })
     }
 
-    /// Sends the prompt and returns the whole reply: its parts, why it ended, and the tokens it used.
+    /// Sends the prompt and returns the whole reply: its parts, why it ended, and the tokens it used. With
+    /// [tools](Prompt::tool), the reply may be a call of them; [`run`](Prompt::run) answers such calls.
     ///
     /// ```
     /// use agenthost_sdk::llm::Stop;
@@ -370,14 +416,31 @@ impl Prompt {
     ///
     /// # Errors
     ///
-    /// Returns the host's error.
+    /// Returns the host's error, or [`Error::InvalidRequest`] if two tools have the same name or a name is invalid.
     ///
     /// # Panics
     ///
     /// Natively, outside a host.
-    pub async fn reply(self) -> Result<Reply, Error> {
-        complete(self.into_request()).await
+    pub async fn reply(mut self) -> Result<Reply, Error> {
+        offer::check(&offer::offer(&self.tools))?;
+        self.send().await
     }
+
+    /// Sends the conversation so far. If the host denies it, it is sent once more without the searches that need not be
+    /// granted; these are then left out of the prompt.
+    async fn send(&mut self) -> Result<Reply, Error> {
+        let reply = complete(self.clone().into_request()).await;
+        if !matches!(reply, Err(Error::Denied(_))) || !self.server_tools.drop_optional() {
+            return reply;
+        }
+        complete(self.clone().into_request()).await
+    }
+}
+
+fn set_option(request: &mut Request, name: impl Into<String>, value: impl Into<String>) {
+    let name = name.into();
+    request.options.retain(|(known, _)| *known != name);
+    request.options.push((name, value.into()));
 }
 
 impl Reply {
@@ -458,24 +521,4 @@ fn parse<T: DeserializeOwned>(reply: Reply) -> Result<T, Error> {
             _ => error.to_string(),
         })
     })
-}
-
-/// Returns the JSON Schema of a type, for [`Prompt::schema`] and for sub-agents that take a schema. Subschemas are
-/// inlined unless the type is recursive, because not every model service follows references.
-///
-/// ```
-/// let schema = agenthost_sdk::json_schema::<Vec<bool>>();
-/// assert!(schema.contains(r#""items":{"type":"boolean"}"#), "{schema}");
-/// ```
-#[must_use]
-pub fn json_schema<T: JsonSchema>() -> String {
-    let settings = SchemaSettings::draft2020_12().with(|settings| {
-        settings.inline_subschemas = true;
-        settings.meta_schema = None;
-    });
-    settings
-        .into_generator()
-        .into_root_schema_for::<T>()
-        .as_value()
-        .to_string()
 }

@@ -1,6 +1,7 @@
-//! The compiler's errors for modules that `task` refuses: `ui/task.rs`, with the expected error beside each line.
+//! The compiler's errors for modules that `task` refuses, and for functions that are not sub-agents of a model: the files
+//! in `ui`, with the expected error beside each line.
 //!
-//! The file is compiled once, by the compiler itself, against the library that this test was built with.
+//! Each file is compiled once, by the compiler itself, against the library that this test was built with.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -15,8 +16,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use agenthost_sdk::serde_json::{self, Value};
-
-const FILE: &str = "tests/ui/task.rs";
 
 /// Line, marked text, message.
 type Said = (u64, String, String);
@@ -34,8 +33,16 @@ fn library(deps: &Path) -> PathBuf {
     newest.unwrap_or_else(|| panic!("no library in {}", deps.display()))
 }
 
-/// The errors without an error code of the compiler: those of the macro.
-fn said(file: &str) -> BTreeSet<Said> {
+/// Which errors are compared.
+#[derive(Clone, Copy, PartialEq)]
+enum Errors {
+    /// Those without an error code of the compiler: those of the macro.
+    OfMacro,
+    /// Those of bounds that do not hold, without the type in front, whose name is the compiler's.
+    OfBounds,
+}
+
+fn said(file: &str, kind: Errors) -> BTreeSet<Said> {
     let test = env::current_exe().unwrap();
     let deps = test.parent().unwrap();
     let output = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
@@ -46,7 +53,11 @@ fn said(file: &str) -> BTreeSet<Said> {
             "--crate-name=ui",
             "-o",
         ])
-        .arg(env::temp_dir().join(format!("agenthost-ui-{}", std::process::id())))
+        .arg(env::temp_dir().join(format!(
+            "agenthost-ui-{}-{}",
+            std::process::id(),
+            file.replace('/', "-")
+        )))
         .arg(format!("-Ldependency={}", deps.display()))
         .arg(format!("--extern=agenthost_sdk={}", library(deps).display()))
         .arg(file)
@@ -57,15 +68,23 @@ fn said(file: &str) -> BTreeSet<Said> {
     let text = String::from_utf8(output.stderr).unwrap();
     let messages = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let errors: BTreeSet<Said> = messages
-        .filter(|message| message["level"] == "error" && message["code"].is_null())
+        .filter(|message| message["level"] == "error")
+        .filter(|message| match kind {
+            Errors::OfMacro => message["code"].is_null(),
+            Errors::OfBounds => message["code"]["code"] == "E0277",
+        })
         .filter_map(|message| {
             let span = message["spans"]
                 .as_array()?
                 .iter()
                 .find(|span| span["is_primary"] == true)?
                 .clone();
-            let text = message["message"].as_str()?.lines().next()?.to_owned();
-            Some((span["line_start"].as_u64()?, marked(&span)?, text))
+            let text = message["message"].as_str()?.lines().next()?;
+            let text = match kind {
+                Errors::OfMacro => text,
+                Errors::OfBounds => text.rsplit("` ").next()?,
+            };
+            Some((span["line_start"].as_u64()?, marked(&span)?, text.to_owned()))
         })
         .collect();
     assert!(!errors.is_empty(), "{text}");
@@ -94,14 +113,24 @@ fn expected(file: &str) -> BTreeSet<Said> {
     text.lines().enumerate().filter_map(line).collect()
 }
 
-#[test]
-fn what_wit_does_not_have_is_refused_where_it_stands() {
-    let (said, expected) = (said(FILE), expected(FILE));
+fn compare(file: &str, kind: Errors) -> usize {
+    let (said, expected) = (said(file, kind), expected(file));
     let missing: Vec<_> = expected.difference(&said).collect();
     let surplus: Vec<_> = said.difference(&expected).collect();
     assert!(
         missing.is_empty() && surplus.is_empty(),
         "missing: {missing:#?}\nsurplus: {surplus:#?}"
     );
-    assert!(said.len() > 45, "{}", said.len());
+    said.len()
+}
+
+#[test]
+fn what_wit_does_not_have_is_refused_where_it_stands() {
+    let number = compare("tests/ui/task.rs", Errors::OfMacro);
+    assert!(number > 45, "{number}");
+}
+
+#[test]
+fn a_function_that_a_model_cannot_start_is_not_a_sub_agent() {
+    assert_eq!(compare("tests/ui/sub_agent.rs", Errors::OfBounds), 4);
 }

@@ -48,6 +48,7 @@ mod all {
     mod plan;
     mod providers;
     mod public_api;
+    mod published;
     mod quota;
     mod recovery;
     mod registry_oci;

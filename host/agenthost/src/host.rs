@@ -13,6 +13,7 @@ mod calls;
 mod ceiling;
 mod checks;
 mod documents;
+mod echoes;
 mod estimate;
 mod events;
 mod fault;
@@ -23,6 +24,7 @@ mod probe;
 mod record;
 mod run;
 mod run_builder;
+mod server_tools;
 mod settings;
 mod shares;
 #[cfg(test)]

@@ -260,6 +260,14 @@ impl Price {
         })
     }
 
+    pub(crate) fn search_tokens(&self) -> u64 {
+        10_000
+    }
+
+    pub(crate) fn searches(&self, n: u64) -> Usd {
+        Usd::from_pico(n * 10_000_000_000)
+    }
+
     /// Returns the price of a call whose request asks the provider to keep cache entries for an hour.
     #[must_use]
     pub fn with_hour_writes(&self) -> Self {

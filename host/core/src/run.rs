@@ -234,10 +234,18 @@ pub struct ModelReport {
     pub cached_input_tokens: u64,
     /// Output tokens.
     pub output_tokens: u64,
+    /// Searches that the provider made and bills.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub searches: u64,
     /// The cost, if the price is known.
     pub cost_usd: Option<Usd>,
     /// `true` if the offline provider generated the replies on this machine.
     pub offline: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Requests that were sent and whose cost is unknown, because they were dropped or their replies broke off.
@@ -334,6 +342,7 @@ impl ModelReport {
             input_tokens,
             cached_input_tokens,
             output_tokens,
+            searches,
             ..
         } = self;
         for (sum, more) in [
@@ -352,6 +361,7 @@ impl ModelReport {
             (input_tokens, other.input_tokens),
             (cached_input_tokens, other.cached_input_tokens),
             (output_tokens, other.output_tokens),
+            (searches, other.searches),
         ] {
             *sum = sum.saturating_add(more);
         }

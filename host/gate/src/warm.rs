@@ -68,8 +68,12 @@ impl Prefix {
         let mut hasher = DefaultHasher::new();
         request.model.hash(&mut hasher);
         system.hash(&mut hasher);
-        // The schema comes before the conversation.
+        // The schema and the tools come before the conversation.
         request.schema.as_ref().map(ToString::to_string).hash(&mut hasher);
+        for tool in &request.options.tools {
+            (&tool.name, &tool.description, tool.parameters.to_string()).hash(&mut hasher);
+        }
+        request.options.server_tools.hash(&mut hasher);
         for (n, part) in parts().take(end).enumerate() {
             (n, part).hash(&mut hasher);
         }

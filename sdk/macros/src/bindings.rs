@@ -1,8 +1,8 @@
 //! Rust bindings for a world: wit-bindgen-rust's output, extended for authors of plugins.
 //!
-//! The additions are derives for agenthost's JSON form, which the generator takes as attributes, and two changes to its
-//! output: JSON for flags, and imports that panic with a clear message outside a host. The changes depend on the
-//! generator's module layout, hence its pinned version. Left out: any knowledge of the call site, which is `plugin`'s.
+//! The additions are derives for agenthost's JSON form, which the generator takes as attributes, and three changes to its
+//! output: JSON for flags, imports that a test's host answers, and imported tasks whose futures have a name. The changes
+//! depend on the generator's module layout, hence its pinned version. Left out: any knowledge of the call site, which is `plugin`'s.
 
 use anyhow::{Context as _, Result, anyhow};
 use heck::{ToShoutySnakeCase as _, ToUpperCamelCase as _};
@@ -11,10 +11,12 @@ use quote::{format_ident, quote};
 use wit_bindgen_core::wit_parser::{
     Flags, FunctionKind, InterfaceId, Resolve, Type, TypeDefKind, TypeId, WorldId, WorldItem, WorldKey,
 };
-use wit_bindgen_core::{Files, WorldGenerator as _, dealias};
+use wit_bindgen_core::{Files, WorldGenerator as _};
 use wit_bindgen_rust::{Opts, WithOption};
 
+use crate::form::{Form, form};
 use crate::source::is_contract;
+use crate::sub_task::SubTask;
 use crate::words::{escaped, package_module, rust_ident};
 
 /// The path of the SDK's bindings of `agenthost:plugin`.
@@ -61,7 +63,11 @@ pub(crate) fn generate(resolve: &mut Resolve, world: WorldId, own: bool) -> Resu
         without_error_texts(&mut file.items);
     }
     for import in imports {
-        answer_natively(module_items(&mut file, &import.module)?, &import, own);
+        let items = module_items(&mut file, &import.module)?;
+        answer_natively(items, &import, own);
+        if let Some(sub_task) = &import.sub_task {
+            sub_task.name_future(items);
+        }
     }
     Ok(file)
 }
@@ -182,59 +188,6 @@ fn attributes(resolve: &Resolve, id: InterfaceId, opts: &mut Opts) {
     }
 }
 
-/// The extent to which the derives support a type.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Form {
-    /// Holds a handle, future or stream.
-    Opaque,
-    /// A value whose serde form is not agenthost's JSON form.
-    Plain,
-    /// A value whose serde form is agenthost's JSON form.
-    Json,
-}
-
-fn form(resolve: &Resolve, ty: &Type) -> Form {
-    let id = match ty {
-        Type::Id(id) => *id,
-        Type::ErrorContext => return Form::Opaque,
-        _ => return Form::Json,
-    };
-    let all = |types: Vec<Option<&Type>>| {
-        types
-            .into_iter()
-            .flatten()
-            .map(|ty| form(resolve, ty))
-            .min()
-            .unwrap_or(Form::Json)
-    };
-    match &resolve.types[id].kind {
-        TypeDefKind::Record(record) => all(record.fields.iter().map(|field| Some(&field.ty)).collect()),
-        TypeDefKind::Variant(variant) => all(variant.cases.iter().map(|case| case.ty.as_ref()).collect()),
-        TypeDefKind::Tuple(tuple) => all(tuple.types.iter().map(Some).collect()),
-        TypeDefKind::Type(ty) | TypeDefKind::List(ty) => form(resolve, ty),
-        // serde supports arrays of up to 32 elements.
-        TypeDefKind::FixedLengthList(ty, length) if *length > 32 => form(resolve, ty).min(Form::Plain),
-        TypeDefKind::FixedLengthList(ty, _) => form(resolve, ty),
-        TypeDefKind::Option(ty) if is_option(resolve, ty) => form(resolve, ty).min(Form::Plain),
-        TypeDefKind::Option(ty) => form(resolve, ty),
-        TypeDefKind::Map(key, value) => all(vec![Some(key), Some(value)]).min(Form::Plain),
-        TypeDefKind::Result(result) => all(vec![result.ok.as_ref(), result.err.as_ref()]).min(Form::Plain),
-        TypeDefKind::Enum(_) | TypeDefKind::Flags(_) => Form::Json,
-        TypeDefKind::Resource
-        | TypeDefKind::Handle(_)
-        | TypeDefKind::Future(_)
-        | TypeDefKind::Stream(_)
-        | TypeDefKind::Unknown => Form::Opaque,
-    }
-}
-
-fn is_option(resolve: &Resolve, ty: &Type) -> bool {
-    match ty {
-        Type::Id(id) => matches!(resolve.types[dealias(resolve, *id)].kind, TypeDefKind::Option(_)),
-        _ => false,
-    }
-}
-
 /// The serde and schemars implementations for flags, which the generator's attributes do not reach.
 fn flag_impls(resolve: &Resolve, id: InterfaceId, module: &[String]) -> Vec<(Vec<String>, syn::Item)> {
     let item = |name: &str, ty: TypeId, flags: &Flags| {
@@ -268,6 +221,8 @@ struct Import {
     name: String,
     /// As in `demo:competitor@0.1.0`.
     package: String,
+    /// Set if a model can start the task.
+    sub_task: Option<SubTask>,
 }
 
 fn imported(resolve: &Resolve, id: InterfaceId, module: &[String]) -> Vec<Import> {
@@ -289,6 +244,7 @@ fn imported(resolve: &Resolve, id: InterfaceId, module: &[String]) -> Vec<Import
             ident: rust_ident(&function.name),
             name: format!("{qualified}#{}", function.name),
             package: package.clone().unwrap_or_default(),
+            sub_task: SubTask::of(resolve, id, function),
         })
         .collect()
 }

@@ -40,3 +40,48 @@ impl Cache {
         }
     }
 }
+
+/// The time at which a model thinks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Thinking {
+    /// When the model finds it useful.
+    Adaptive,
+    /// Never.
+    Off,
+    /// Between the calls of tools alone.
+    BetweenTools,
+}
+
+impl Thinking {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Thinking::Adaptive => "adaptive",
+            Thinking::Off => "off",
+            Thinking::BetweenTools => "between-tools",
+        }
+    }
+}
+
+/// Which tools the model may or must call.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ToolChoice {
+    /// The model chooses whether it calls a tool; the default.
+    Auto,
+    /// The model calls no tool.
+    None,
+    /// The model calls a tool. Not every model supports it.
+    Any,
+    /// The model calls the tool with this name. Not every model supports it.
+    Tool(String),
+}
+
+impl ToolChoice {
+    pub(super) fn value(&self) -> String {
+        match self {
+            ToolChoice::Auto => "auto".to_owned(),
+            ToolChoice::None => "none".to_owned(),
+            ToolChoice::Any => "any".to_owned(),
+            ToolChoice::Tool(name) => format!("tool:{name}"),
+        }
+    }
+}

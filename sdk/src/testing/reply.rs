@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::Value;
 
+use crate::extension::{Citation, ToolCall, WebSearch};
 use crate::llm::{self, Part, Stop, Usage};
 
 /// A model's reply, or the error that takes its place.
@@ -64,6 +66,93 @@ impl Reply {
             Ok(text) => Reply::text(text),
             Err(error) => panic!("not a reply in JSON: {error}"),
         }
+    }
+
+    /// Creates a reply that calls a tool. The call gets an id of its own when the reply is taken.
+    ///
+    /// Arguments that are a text are those of a model that writes invalid JSON.
+    ///
+    /// ```
+    /// use agenthost_sdk::prelude::*;
+    /// use agenthost_sdk::serde_json::json;
+    /// use agenthost_sdk::testing::{Host, Reply};
+    ///
+    /// let double = Tool::new::<i64>("double", "Doubles.", async |number| Ok::<_, String>(number * 2));
+    /// let replies = [Reply::tool_call("double", json!("{\"input\":")), Reply::tool_call("double", json!({"input": 4}))];
+    /// let host = Host::new().model("fast", replies).model("fast", [Reply::text("8")]);
+    /// host.run(Prompt::new("What is 4 + 4?").tool(double).run(5)).unwrap();
+    /// let results = host.requests()[2].tool_results();
+    /// assert!(results[0].is_error && results[0].content.starts_with("the arguments are not valid JSON"));
+    /// assert_eq!(results[1].content, "8");
+    /// ```
+    #[must_use]
+    pub fn tool_call(name: &str, arguments: Value) -> Reply {
+        let mut reply = Reply::text("");
+        if let Ok(reply) = &mut reply.result {
+            reply.content.clear();
+        }
+        reply.and_tool_call(name, arguments)
+    }
+
+    /// Adds a call of a tool to the reply.
+    ///
+    /// ```
+    /// use agenthost_sdk::prelude::*;
+    /// use agenthost_sdk::serde_json::json;
+    /// use agenthost_sdk::testing::{Host, Reply};
+    ///
+    /// let double = Tool::new::<i64>("double", "Doubles.", async |number| Ok::<_, String>(number * 2));
+    /// let calls = Reply::text("Let me see.").and_tool_call("double", json!({"input": 4}));
+    /// let host = Host::new().model("fast", [calls, Reply::text("8")]);
+    /// assert_eq!(host.run(Prompt::new("What is 4 + 4?").tool(double).run(5)).unwrap().text(), "8");
+    /// ```
+    #[must_use]
+    pub fn and_tool_call(self, name: &str, arguments: Value) -> Reply {
+        let call = ToolCall {
+            // Filled in when the reply is taken.
+            id: String::new(),
+            name: name.to_owned(),
+            arguments,
+        };
+        self.and(call.part()).stop(Stop::ToolUse)
+    }
+
+    /// Adds a source for the text of the reply so far.
+    ///
+    /// ```
+    /// use agenthost_sdk::testing::{Host, Reply};
+    /// use agenthost_sdk::{Citation, Prompt};
+    ///
+    /// let reply = Reply::text("5 CHF").with_citation(Citation::new("https://example.com"));
+    /// let host = Host::new().model("fast", [reply]);
+    /// let reply = host.run(Prompt::new("What does it cost?").reply()).unwrap();
+    /// assert_eq!(reply.citations()[0].text, "5 CHF");
+    /// ```
+    #[must_use]
+    pub fn with_citation(self, citation: Citation) -> Reply {
+        self.and(citation.part())
+    }
+
+    /// Adds a search that the provider made for the reply.
+    ///
+    /// ```
+    /// use agenthost_sdk::testing::{Host, Reply};
+    /// use agenthost_sdk::{Prompt, WebSearch};
+    ///
+    /// let host = Host::new().model("fast", [Reply::text("5 CHF").search(WebSearch::new(["prices"]))]);
+    /// let reply = host.run(Prompt::new("What does it cost?").reply()).unwrap();
+    /// assert_eq!(reply.searches()[0].queries, ["prices"]);
+    /// ```
+    #[must_use]
+    pub fn search(self, search: WebSearch) -> Reply {
+        self.and(search.part())
+    }
+
+    fn and(mut self, part: Part) -> Reply {
+        if let Ok(reply) = &mut self.result {
+            reply.content.push(part);
+        }
+        self
     }
 
     /// Creates a reply with all its parts. An empty `model` becomes the name in the request.

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use super::{Reply, SubAgent};
 use crate::bindings::agenthost::plugin::shares::Share;
+use crate::extension::ToolCall;
 use crate::llm::{self, Allowance, Request};
 use crate::memory;
 
@@ -43,6 +44,8 @@ pub(crate) struct World {
     allowances: RefCell<VecDeque<Allowance>>,
     /// The documents of the plugin's memory; `None` if none is granted.
     documents: RefCell<Option<BTreeMap<String, String>>>,
+    /// The number of tool calls that have got an id.
+    tool_calls: Cell<u32>,
     seen: RefCell<Seen>,
 }
 
@@ -233,10 +236,8 @@ impl World {
     /// Answers a model request.
     pub(crate) async fn complete(self: Rc<Self>, request: Request) -> Result<llm::Reply, llm::Error> {
         let Reply { mut result, delay } = self.reply(&request);
-        if let Ok(reply) = &mut result
-            && reply.model.is_empty()
-        {
-            reply.model.clone_from(&request.model);
+        if let Ok(reply) = &mut result {
+            self.fill_in(reply, &request);
         }
         let name = format!("model {}", request.model);
         self.seen.borrow_mut().requests.push(request);
@@ -244,6 +245,19 @@ impl World {
         self.turn(name, delay).await;
         call.end();
         result
+    }
+
+    /// Fills in what a script leaves open: the model, and the ids of calls.
+    fn fill_in(&self, reply: &mut llm::Reply, request: &Request) {
+        if reply.model.is_empty() {
+            reply.model.clone_from(&request.model);
+        }
+        for part in &mut reply.content {
+            ToolCall::number(part, || {
+                self.tool_calls.set(self.tool_calls.get() + 1);
+                format!("call-{}", self.tool_calls.get())
+            });
+        }
     }
 
     #[expect(clippy::panic, reason = "fails the test, which has to say what the model replies")]

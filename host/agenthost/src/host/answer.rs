@@ -1,6 +1,9 @@
 //! Converts a task's request to the provider's form, and judges the provider's reply by the request.
 
-use agenthost_core::llm::{Ask, CallError, Message, Options, Part, Reply, Request, Role, Stop};
+use super::echoes::ReceivedEchoes;
+use agenthost_core::llm::{
+    Ask, CallError, Extension, Message, Options, Part, Reply, Request, Role, Stop, ToolChoice, extension,
+};
 use agenthost_providers::reasoning;
 use agenthost_providers::schema::{self, Accepted, Unfit};
 
@@ -19,8 +22,9 @@ pub(super) enum Judged {
     },
 }
 
-/// Converts a task's request for a provider. The model is chosen later. Returns an error for an invalid request.
-pub(super) fn request(ask: Ask, reply_tokens: u32) -> Result<Request, CallError> {
+/// Converts a task's request for a provider. The model is chosen later. `received` is what the task may send back.
+/// Returns an error for an invalid request.
+pub(super) fn request(mut ask: Ask, reply_tokens: u32, received: &ReceivedEchoes) -> Result<Request, CallError> {
     let wrong = |why: String| CallError::InvalidRequest(why);
     if ask.messages.iter().all(|message| message.content.is_empty()) {
         return Err(wrong("the request has no message with content".into()));
@@ -30,6 +34,7 @@ pub(super) fn request(ask: Ask, reply_tokens: u32) -> Result<Request, CallError>
     }
     let pairs = ask.options.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let options = Options::parse(pairs).map_err(wrong)?;
+    extension::check(&mut ask.messages, &options, |echo| received.knows(echo)).map_err(wrong)?;
     let schema = ask
         .schema
         // The schema is compiled later, once the call is reserved.
@@ -48,7 +53,15 @@ pub(super) fn request(ask: Ask, reply_tokens: u32) -> Result<Request, CallError>
 
 /// Returns whether the model answered, so that a schema applies.
 pub(super) fn is_answer(reply: &Reply) -> bool {
-    !matches!(reply.stop, Stop::Refusal | Stop::ContextFull)
+    let calls_tool = || {
+        let mut extensions = reply.content.iter().filter_map(Extension::of);
+        extensions.any(|extension| matches!(extension, Ok(Extension::ToolCall(_))))
+    };
+    match reply.stop {
+        Stop::Refusal | Stop::ContextFull => false,
+        Stop::ToolUse => !calls_tool(),
+        _ => true,
+    }
 }
 
 /// The output limit of a request, and the output of its reply.
@@ -91,7 +104,7 @@ pub(super) fn judge(mut reply: Reply, accepted: Option<Result<Accepted, Unfit>>,
     };
     match accepted {
         Ok(accepted) => {
-            reply.content = vec![Part::Text(accepted.value.to_string())];
+            reply.content = with_value(reply.content, accepted.value.to_string());
             Judged::Fine(reply)
         }
         // With the same token limit, the next reply would be cut off, too.
@@ -107,6 +120,21 @@ pub(super) fn judge(mut reply: Reply, accepted: Option<Result<Accepted, Unfit>>,
         }
         Err(unfit) => Judged::Broken { reply, why: unfit.why },
     }
+}
+
+/// Replaces the texts of a reply with the value that satisfies its schema. What belongs to the conversation stays.
+fn with_value(content: Vec<Part>, value: String) -> Vec<Part> {
+    let mut value = Some(Part::Text(value));
+    let mut kept = Vec::new();
+    for part in content {
+        match part {
+            Part::Text(_) => kept.extend(value.take()),
+            part if matches!(Extension::of(&part), Some(Ok(_))) => kept.push(part),
+            _ => {}
+        }
+    }
+    kept.extend(value);
+    kept
 }
 
 /// Removes the reasoning from the texts of a reply, and the texts that were nothing else.
@@ -130,6 +158,10 @@ pub(super) fn repair(request: &Request, broken: &Reply, why: &str) -> Request {
         content: vec![Part::Text(text)],
     };
     let mut request = request.clone();
+    // The tools stay, because the conversation may have calls of them.
+    if !request.options.tools.is_empty() {
+        request.options.tool_choice = Some(ToolChoice::None);
+    }
     let wrote = broken.text();
     let wrote = reasoning::without(&wrote);
     // Both vendors reject an empty message.

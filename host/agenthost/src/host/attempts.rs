@@ -19,6 +19,7 @@ use futures_util::future::{Either, select};
 use self::call::{Failed, Model};
 use self::in_flight::{InFlight, millis};
 use super::estimate::InputSize;
+use super::server_tools::MostUses;
 use crate::allowance::AllowanceHold;
 use crate::price::Price;
 use crate::telemetry;
@@ -26,11 +27,11 @@ use agenthost_config::ModelRef;
 use agenthost_core::failpoint;
 use agenthost_core::limits::ledger::{Reservation, Want};
 use agenthost_core::limits::{LimitKind, Usd};
-use agenthost_core::llm::{CallError, CallResult, ProviderError, ProviderErrorKind, Reply, Request};
+use agenthost_core::llm::{CallError, ProviderError, ProviderErrorKind, Reply, Request};
 use agenthost_core::run::{Event, WaitReason};
 use agenthost_gate::{Attempt, Prefix, RetryDecision, Ticket};
 
-pub(super) use self::call::{Call, SpentBefore};
+pub(super) use self::call::{Answered, Call, SpentBefore};
 
 /// A wait that is not reported: most are shorter, and a reader sees the next event at once.
 const UNREPORTED_WAIT: Duration = Duration::from_millis(200);
@@ -39,10 +40,15 @@ const WAIT_REPORTS: Duration = Duration::from_secs(5);
 
 impl Call<'_> {
     /// Calls the models of the chain in turn until one has answered.
-    pub(super) async fn serve(&self, models: &[ModelRef], mut request: Request) -> CallResult {
+    pub(super) async fn serve<'m>(
+        &self,
+        models: &'m [ModelRef],
+        mut request: Request,
+    ) -> Result<Answered<'m>, CallError> {
         let mut before: Option<CallError> = None;
         let mut is_refused = false;
-        for (n, model) in models.iter().enumerate() {
+        for (n, entry) in models.iter().enumerate() {
+            let model = entry;
             let full_name = model.to_string();
             let served = if self.task.host.price(model).is_none() && self.limits_cost(model) {
                 Err(CallError::Denied(format!(
@@ -70,7 +76,7 @@ impl Call<'_> {
             };
             let last = n + 1 == models.len();
             match self.attempts(&model, &request, last).await {
-                Ok(reply) => return Ok(reply),
+                Ok(reply) => return Ok(Answered { reply, model: entry }),
                 Err(Failed::Call(error @ CallError::Exhausted(_))) => return Err(error),
                 Err(Failed::Call(error)) => return Err(before.unwrap_or(error)),
                 Err(Failed::Provider(error)) => {
@@ -281,12 +287,15 @@ impl Call<'_> {
     ) -> Result<InFlight<'s>, Failed> {
         let task = self.task;
         let strict = task.host.config.run().strict_tokens;
-        let input = task.host.estimates.input(&model.full_name, size, strict);
+        let price = model.price.as_ref();
+        let most = MostUses::of(&request.options.server_tools);
+        let estimates = &task.host.estimates;
+        let pages = most.input(price, estimates.tokens_per_use(&model.full_name));
+        let input = estimates.input(&model.full_name, size, strict).saturating_add(pages);
         let worst = |input, output| {
-            model
-                .price
-                .as_ref()
-                .map_or(Usd::ZERO, |price| price.worst(input, output))
+            price.map_or(Usd::ZERO, |price| {
+                price.worst(input, output).saturating_add(most.cost(Some(price)))
+            })
         };
         let want = Want {
             input,

@@ -15,11 +15,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{Judged, is_answer, judge, repair, request};
-use super::attempts::{Call, SpentBefore};
+use super::attempts::{Answered, Call, SpentBefore};
 use super::call_context::CallContext;
 use super::documents::TaskDocuments;
+use super::echoes::ReceivedEchoes;
 use super::estimate::InputSize;
 use super::record::{PaidReply, PastCall, Recorded, SubTaskReplay};
+use super::server_tools::{MostUses, narrow, without_used};
 use super::shares::Shares;
 use super::{LoadedPlugin, SubAgent};
 use crate::telemetry;
@@ -28,13 +30,17 @@ use agenthost_core::document::{DocumentOperation, DocumentResult};
 use agenthost_core::failpoint;
 use agenthost_core::limits::ledger::{Account, Exhausted, Used};
 use agenthost_core::limits::{LimitKind, Share};
-use agenthost_core::llm::{Allowance, Ask, CallError, CallResult, Reply, Request};
+use agenthost_core::llm::{
+    Allowance, Ask, CallError, CallResult, Message, Reply, Request, Role, ServerToolGrants, Usage,
+};
 use agenthost_core::run::{Abandoned, Event, ModelReport};
 use agenthost_core::task::{Failure, FailureClass, Outcome, TaskId};
 use agenthost_journal::AskResult;
 use agenthost_sandbox::{Capabilities, Input, Returned};
 
 const TASKS_REACHED: &str = "the limit of sub-tasks is reached";
+/// The most requests of one reply, if the provider pauses in the middle of it.
+const MAX_SEGMENTS: u32 = 6;
 
 /// The capabilities of one task, and what it has used.
 pub(super) struct TaskContext {
@@ -55,6 +61,10 @@ pub(super) struct TaskContext {
     pub(super) plugin: String,
     /// The model names that the task may use.
     pub(super) models: BTreeSet<String>,
+    /// The tools of providers that the task may use.
+    pub(super) server_tools: ServerToolGrants,
+    /// The blocks of providers that the task may send back.
+    pub(super) echoes: ReceivedEchoes,
 }
 
 /// The run of a task, as far as the task can use it.
@@ -195,6 +205,9 @@ impl TaskContext {
                     self.call.note(model);
                 }
                 self.call.falls_short(told.shortage);
+                if let Ok(reply) = &told.result {
+                    self.echoes.note(reply);
+                }
                 ready(told.result).boxed()
             }
             Recorded::Unanswered => pending().boxed(),
@@ -294,9 +307,16 @@ impl TaskContext {
         let mut sum = past.lost;
         let mut reports = past.models.clone();
         for model in &past.in_flight {
-            let Ok(mut request) = request(ask.clone(), self.call.host.config.reply_tokens()) else {
+            let Ok(mut request) = request(ask.clone(), self.call.host.config.reply_tokens(), &self.echoes) else {
                 break;
             };
+            // It may have been the continuation or the repair of the replies before it.
+            let paid = past.paid.iter().map(|paid| paid.reply.content.clone());
+            request.messages.extend(paid.map(|content| Message {
+                role: Role::Assistant,
+                content,
+            }));
+            let _ = narrow(&mut request, &self.server_tools, |_| String::new());
             let parsed = model.parse::<ModelRef>().ok();
             let served = parsed
                 .as_ref()
@@ -307,15 +327,18 @@ impl TaskContext {
             let kind = served.map_or("", |served| served.kind);
             let size = InputSize::of(&request, kind);
             let strict = self.call.host.config.run().strict_tokens;
-            let input = self.call.host.estimates.input(model, &size, strict);
-            let output = u64::from(request.max_tokens);
             let host = &self.call.host;
             let price = parsed.and_then(|model| host.request_price(&model, kind, &request.options));
+            let most = MostUses::of(&request.options.server_tools);
+            let pages = most.input(price.as_ref(), host.estimates.tokens_per_use(model));
+            let input = host.estimates.input(model, &size, strict).saturating_add(pages);
+            let output = u64::from(request.max_tokens);
+            let searches = most.cost(price.as_ref());
             let used = Used {
                 input,
                 cached_input: 0,
                 output,
-                cost: price.map(|price| price.worst(input, output)),
+                cost: price.map(|price| price.worst(input, output).saturating_add(searches)),
             };
             let mut report = ModelReport::new(&ask.model, model).with_used(&used);
             report.requests = 1;
@@ -351,14 +374,20 @@ impl TaskContext {
         self.call.log.told(ordinal, told).await?;
         failpoint!(await "settle.durable");
         call.noted();
+        if let Ok(reply) = &result {
+            self.echoes.note(reply);
+        }
         result
     }
 
     /// Makes a model call: the first try, and one to repair an invalid reply.
     async fn make(&self, call: &Call<'_>, ask: Ask) -> CallResult {
         let models = self.granted(&ask.model)?;
-        let request = request(ask, self.call.host.config.reply_tokens())?;
-        let reply = call.serve(models, request.clone()).await?;
+        let mut request = request(ask, self.call.host.config.reply_tokens(), &self.echoes)?;
+        narrow(&mut request, &self.server_tools, |kind| {
+            self.loaded.no_server_tool(&self.call.host.config, kind)
+        })?;
+        let reply = self.whole(call, models, request.clone()).await?;
         let (broken, why) = match self.judged(call, reply, &request).await? {
             Judged::Fine(reply) => return Ok(reply),
             Judged::Wrong(error) => return Err(error),
@@ -368,7 +397,7 @@ impl TaskContext {
         call.repairs(&broken);
         let first = broken.usage;
         let invalid = |why: String| Err(CallError::InvalidReply(why));
-        let repaired = match call.serve(models, repair(&request, &broken, &why)).await {
+        let repaired = match self.whole(call, models, repair(&request, &broken, &why)).await {
             Ok(reply) => reply,
             // With a higher limit, a resumed run repairs it.
             Err(error @ CallError::Exhausted(_)) => return Err(error),
@@ -383,6 +412,44 @@ impl TaskContext {
             Judged::Wrong(error) => Err(error),
             Judged::Broken { why, .. } => invalid(format!("{why}, also after one repair")),
         }
+    }
+
+    /// Makes a request, and goes on with it as long as the provider pauses in the middle of the reply. Each of these
+    /// requests is reserved, settled and recorded by itself. The task receives one reply.
+    async fn whole(&self, call: &Call<'_>, models: &[ModelRef], mut request: Request) -> CallResult {
+        let Answered { mut reply, model } = call.serve(models, request.clone()).await?;
+        if !reply.paused {
+            return Ok(reply);
+        }
+        // Another model does not understand the blocks of this one.
+        let models = std::slice::from_ref(model);
+        let tools = request.options.server_tools.clone();
+        let mut before = Message {
+            role: Role::Assistant,
+            content: Vec::new(),
+        };
+        let mut usage = Some(Usage::default());
+        let mut segments = 1;
+        while reply.paused {
+            call.keeps(&reply);
+            if segments == MAX_SEGMENTS {
+                let why = format!("the provider paused the reply {segments} times");
+                return Err(CallError::Other("paused".to_owned(), why));
+            }
+            segments += 1;
+            usage = usage.zip(reply.usage).map(|(sum, usage)| sum.plus(&usage));
+            before.content.append(&mut reply.content);
+            request.options.server_tools.clone_from(&tools);
+            without_used(&mut request.options.server_tools, &before.content);
+            let mut next = request.clone();
+            next.messages.push(before.clone());
+            reply = call.serve(models, next).await?.reply;
+        }
+        // The model, the stop reason and the id are those of the last segment.
+        reply.usage = usage.zip(reply.usage).map(|(sum, usage)| sum.plus(&usage));
+        before.content.append(&mut reply.content);
+        reply.content = before.content;
+        Ok(reply)
     }
 
     /// Validates a reply against its request. Schemas are checked on blocking threads.

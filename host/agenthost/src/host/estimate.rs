@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use agenthost_core::llm::{Part, Request};
+use agenthost_core::llm::{Part, Request, Usage};
 use agenthost_providers::schema::{Dialect, fit, instruct};
 use icu_normalizer::ComposingNormalizer;
 use serde_json::Value;
@@ -35,6 +35,14 @@ const CHUNK_BYTES: usize = 16 * 1024;
 const TOKENS_PER_CUT: u64 = 8;
 /// The most bytes that NFKC makes of one byte: U+FDFA has three, and represents a phrase of 33.
 const NORMALIZED_GROWTH: u64 = 11;
+/// The tokens of the instructions that a vendor adds if a request has tools. Anthropic's documentation of tool use gives
+/// some hundreds for each of its models; the value leaves room.
+const TOKENS_FOR_TOOLS: u64 = 600;
+const TOKENS_PER_TOOL: u64 = 24;
+/// More bytes than any tokenizer makes one token of in a long text, to tell a prompt from the pages of a search.
+const MOST_BYTES_PER_TOKEN: u64 = 6;
+/// The highest estimate of the tokens that one search adds.
+const MOST_TOKENS_PER_USE: u64 = 100_000;
 /// Anthropic publishes no vocabulary of its newer models. According to its documentation of token counting, they make
 /// about 30 percent more tokens of the same text than earlier ones, depending on the text; the rest is margin.
 const ANTHROPIC_FACTOR: f64 = 1.35;
@@ -49,6 +57,8 @@ pub(super) struct InputSize {
     /// The most tokens of everything that is not text.
     media: u64,
     messages: u64,
+    /// The tokens that a vendor adds for tools.
+    tools: u64,
 }
 
 impl InputSize {
@@ -59,6 +69,7 @@ impl InputSize {
             texts: 0,
             media: 0,
             messages: request.messages.len() as u64,
+            tools: 0,
         };
         size.add(request.system.as_deref().unwrap_or_default());
         for part in request.messages.iter().flat_map(|message| &message.content) {
@@ -69,6 +80,16 @@ impl InputSize {
         }
         if let Some(schema) = &request.schema {
             size.add_longest(schema_forms(schema, kind));
+        }
+        let options = &request.options;
+        for tool in &options.tools {
+            size.add(&tool.name);
+            size.add(&tool.description);
+            size.add_longest(schema_forms(&tool.parameters, kind));
+        }
+        if options.keeps_blocks() {
+            let tools = (options.tools.len() + options.server_tools.len()) as u64;
+            size.tools = TOKENS_FOR_TOOLS + TOKENS_PER_TOOL * tools;
         }
         if may_serve_anthropic(kind, &request.model) {
             size.texts = (size.texts as f64 * ANTHROPIC_FACTOR).ceil() as u64;
@@ -83,6 +104,7 @@ impl InputSize {
         }
         let request = request.clone();
         let (bytes, messages) = (request.bytes(), request.messages.len() as u64);
+        let tools = request.options.tools.len() as u64;
         let bytes = bytes.saturating_mul(NORMALIZED_GROWTH);
         let measured = tokio::task::spawn_blocking(move || Self::of(&request, kind)).await;
         measured.unwrap_or(Self {
@@ -90,6 +112,7 @@ impl InputSize {
             texts: bytes,
             media: 0,
             messages,
+            tools: TOKENS_FOR_TOOLS + TOKENS_PER_TOOL * tools,
         })
     }
 
@@ -124,6 +147,7 @@ impl InputSize {
         TOKENS_PER_REQUEST
             .saturating_add(TOKENS_PER_MESSAGE.saturating_mul(self.messages))
             .saturating_add(self.media)
+            .saturating_add(self.tools)
     }
 }
 
@@ -132,6 +156,7 @@ impl InputSize {
 fn schema_forms<'a>(schema: &'a Value, kind: &'a str) -> impl Iterator<Item = String> + 'a {
     let dialects = [("anthropic", Dialect::Anthropic), ("openai", Dialect::OpenAi)];
     let sent = dialects.into_iter().filter(move |(name, _)| match kind {
+        "openai-responses" => *name == "openai",
         "anthropic" | "openai" => *name == kind,
         _ => true,
     });
@@ -146,7 +171,7 @@ fn schema_forms<'a>(schema: &'a Value, kind: &'a str) -> impl Iterator<Item = St
 fn may_serve_anthropic(kind: &str, model: &str) -> bool {
     match kind {
         "offline" | "script" => false,
-        "openai" => model.to_ascii_lowercase().contains("claude"),
+        "openai" | "openai-responses" => model.to_ascii_lowercase().contains("claude"),
         _ => true,
     }
 }
@@ -159,9 +184,27 @@ fn normal_forms(text: &str) -> impl Iterator<Item = Cow<'_, str>> {
     forms.filter(|form| matches!(form, Cow::Owned(_)))
 }
 
-/// The highest ratio of a count to the bound for each model whose counts were ever above it.
+/// The counts of each model that were ever above the bound.
 #[derive(Default)]
-pub(super) struct Estimates(Mutex<HashMap<String, f64>>);
+pub(super) struct Estimates(Mutex<HashMap<String, Learned>>);
+
+/// The lessons of one model's counts.
+#[derive(Clone, Copy)]
+struct Learned {
+    /// The highest ratio of a count to the bound.
+    factor: f64,
+    /// The most input tokens that one use of a tool of the provider added.
+    tokens_per_use: u64,
+}
+
+impl Default for Learned {
+    fn default() -> Self {
+        Self {
+            factor: 1.0,
+            tokens_per_use: 0,
+        }
+    }
+}
 
 impl Estimates {
     /// Returns the most input tokens of a request to `model`; with `strict`, a token for each byte.
@@ -169,9 +212,14 @@ impl Estimates {
         if strict {
             return size.bytes.saturating_add(size.overhead());
         }
-        let factor = self.lock().get(model).copied().unwrap_or(1.0);
+        let factor = self.lock().get(model).copied().unwrap_or_default().factor;
         let texts = (size.texts as f64 * factor).ceil() as u64;
         texts.min(size.bytes).saturating_add(size.overhead())
+    }
+
+    /// Returns the most input tokens that a use of a tool of the provider is known to add; 0 if none was counted.
+    pub(super) fn tokens_per_use(&self, model: &str) -> u64 {
+        self.lock().get(model).copied().unwrap_or_default().tokens_per_use
     }
 
     /// Learns from the count of a reply if it is above the bound: a model that makes more tokens of a text than
@@ -182,12 +230,24 @@ impl Estimates {
         }
         let text = counted.saturating_sub(TOKENS_PER_MESSAGE.saturating_mul(size.messages));
         let seen = text as f64 / size.texts.max(1) as f64 * MARGIN;
-        let mut factors = self.lock();
-        let factor = factors.entry(model.to_owned()).or_insert(1.0);
-        *factor = factor.max(seen);
+        let mut models = self.lock();
+        let learned = models.entry(model.to_owned()).or_default();
+        learned.factor = learned.factor.max(seen);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, f64>> {
+    /// Learns from the count of a reply for which the provider searched: its pages are part of the count.
+    pub(super) fn learn_uses(&self, model: &str, size: &InputSize, usage: &Usage) {
+        let pages = usage.input.saturating_sub(size.bytes / MOST_BYTES_PER_TOKEN);
+        let Some(each) = pages.checked_div(usage.searches) else {
+            return;
+        };
+        let each = ((each as f64 * MARGIN).ceil() as u64).min(MOST_TOKENS_PER_USE);
+        let mut models = self.lock();
+        let learned = models.entry(model.to_owned()).or_default();
+        learned.tokens_per_use = learned.tokens_per_use.max(each);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Learned>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

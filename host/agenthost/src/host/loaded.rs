@@ -166,4 +166,12 @@ impl LoadedPlugin {
     pub(super) fn models(&self, config: &Config) -> BTreeSet<String> {
         self.ceiling.models(config.grant(&self.info.id.name).models)
     }
+
+    pub(super) fn server_tools(&self, _config: &Config) -> agenthost_core::llm::ServerToolGrants {
+        agenthost_core::llm::ServerToolGrants::default()
+    }
+
+    pub(super) fn no_server_tool(&self, _config: &Config, kind: agenthost_core::llm::ServerToolKind) -> String {
+        format!("{} is not granted {kind}", self.info.id.name)
+    }
 }

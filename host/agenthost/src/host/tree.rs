@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use super::call_context::{CallContext, Ending, Uncounted};
 use super::calls::{Started, SubTasks, TaskContext, TaskHandle};
 use super::documents::TaskDocuments;
+use super::echoes::ReceivedEchoes;
 use super::events::EventLog;
 use super::fault::{LOST, caught};
 use super::record::{Recorder, Settled, TaskLog};
@@ -312,6 +313,8 @@ impl RunState {
             children: AtomicU32::new(0),
             plugin: plugin.info.id.name.clone(),
             models: plugin.models(config),
+            server_tools: plugin.server_tools(config),
+            echoes: ReceivedEchoes::default(),
         });
         let call = GuestCall {
             input,

@@ -8,6 +8,7 @@ use super::super::answer::OutputLimit;
 use super::super::call_context::CallContext;
 use super::super::record::{PaidReply, request_hash};
 use crate::price::Price;
+use agenthost_config::ModelRef;
 use agenthost_core::limits::ledger::{Exhausted, Used};
 use agenthost_core::limits::{Shortage, Usd};
 use agenthost_core::llm::{CallError, CallResult, ProviderError, Reply, Request};
@@ -49,6 +50,12 @@ pub(super) struct SoFar {
     pub(super) unnoted: bool,
     /// The amount by which a limit was too low for the last request that was refused.
     pub(super) shortage: Option<Shortage>,
+}
+
+/// The reply to a request, and the model of the chain that gave it.
+pub(crate) struct Answered<'m> {
+    pub(crate) reply: Reply,
+    pub(crate) model: &'m ModelRef,
 }
 
 /// One model of the chain, ready to be called.
@@ -130,7 +137,7 @@ impl<'a> Call<'a> {
     }
 
     /// Keeps the reply to the last request, which the task does not receive, for a later execution.
-    pub(super) fn keeps(&self, reply: &Reply) {
+    pub(crate) fn keeps(&self, reply: &Reply) {
         let last = {
             let mut so_far = self.so_far();
             so_far.unnoted = false;

@@ -144,7 +144,10 @@ impl InFlight<'_> {
         let used = match counted {
             Some(usage) => {
                 let estimates = &task.host.estimates;
-                estimates.learn(&self.model.full_name, &self.size, usage.input);
+                match self.request.options.server_tools.is_empty() {
+                    true => estimates.learn(&self.model.full_name, &self.size, usage.input),
+                    false => estimates.learn_uses(&self.model.full_name, &self.size, usage),
+                }
                 Used {
                     input: usage.input,
                     cached_input: usage.cached_input,
@@ -178,6 +181,7 @@ impl InFlight<'_> {
             so_far.used = so_far.used.plus(&used);
         }
         let mut report = self.report.clone().with_used(&used);
+        report.searches = counted.map_or(0, |usage| usage.searches);
         if let Err(error) = answer {
             report.errors.insert(error.kind.name().to_owned(), 1);
         }

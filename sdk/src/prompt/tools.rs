@@ -1,0 +1,130 @@
+//! The tools that a prompt offers: those of the plugin, and those at the provider.
+
+use super::Prompt;
+use super::options::ToolChoice;
+use super::server_tools::{Fetch, Search, ServerToolKind, WithoutGrant};
+use crate::tool::Tool;
+
+impl Prompt {
+    /// Offers a tool to the model. [`run`](Prompt::run) answers its calls; [`reply`](Prompt::reply),
+    /// [`text`](Prompt::text) and [`json`](Prompt::json) make one call and leave the answer to the caller.
+    ///
+    /// ```
+    /// use agenthost_sdk::prelude::*;
+    /// use agenthost_sdk::serde_json::json;
+    /// use agenthost_sdk::testing::{Host, Reply};
+    ///
+    /// let now = Tool::new::<()>("now", "Returns the time.", async |()| "12:00".to_owned());
+    /// let host = Host::new().model("fast", [Reply::tool_call("now", json!({})), Reply::text("It is noon.")]);
+    /// let reply = host.run(Prompt::new("What time is it?").tool(now).run(5)).unwrap();
+    /// assert_eq!(reply.text(), "It is noon.");
+    /// ```
+    pub fn tool(mut self, tool: Tool) -> Prompt {
+        self.tools.push(tool);
+        self
+    }
+
+    /// Sets which tools the model may or must call; the default is [`ToolChoice::Auto`]. It needs a tool.
+    ///
+    /// In [`run`](Prompt::run), a choice that forces a call counts for the first turn alone: the model could never
+    /// answer otherwise.
+    ///
+    /// ```
+    /// use agenthost_sdk::prelude::*;
+    ///
+    /// let now = Tool::new::<()>("now", "Returns the time.", async |()| "12:00".to_owned());
+    /// let prompt = Prompt::new("What time is it?").tool(now).tool_choice(ToolChoice::Tool("now".to_owned()));
+    /// assert_eq!(prompt.into_request().options[0], ("tool-choice".to_owned(), "tool:now".to_owned()));
+    /// ```
+    pub fn tool_choice(self, choice: ToolChoice) -> Prompt {
+        self.option("tool-choice", choice.value())
+    }
+
+    /// Sets whether one reply may call several tools; the default is the model's. It needs a tool.
+    ///
+    /// ```
+    /// use agenthost_sdk::prelude::*;
+    ///
+    /// let now = Tool::new::<()>("now", "Returns the time.", async |()| "12:00".to_owned());
+    /// let request = Prompt::new("What time is it?").tool(now).parallel_tools(false).into_request();
+    /// assert_eq!(request.options[0], ("parallel-tools".to_owned(), "false".to_owned()));
+    /// ```
+    pub fn parallel_tools(self, parallel: bool) -> Prompt {
+        self.option("parallel-tools", parallel.to_string())
+    }
+
+    /// Lets the provider search the web for the model, within these bounds. The operator has to grant it; without the
+    /// grant, the call fails with [`Error::Denied`](crate::llm::Error::Denied).
+    ///
+    /// ```
+    /// use agenthost_sdk::llm::Error;
+    /// use agenthost_sdk::prelude::*;
+    /// use agenthost_sdk::testing::{Host, Reply};
+    ///
+    /// let host = Host::new().model("fast", [Reply::error(Error::Denied("web-search".to_owned()))]);
+    /// let failed = host.run(Prompt::new("Who won?").search(Search::uses(2)).text()).unwrap_err();
+    /// assert_eq!(Failure::from(failed), Failure::Denied("web-search".to_owned()));
+    /// ```
+    pub fn search(mut self, bounds: Search) -> Prompt {
+        self.server_tools
+            .set(ServerToolKind::WebSearch, bounds, WithoutGrant::Fail);
+        self
+    }
+
+    /// As [`search`](Prompt::search), but without the grant the model answers from memory: if the host denies the
+    /// request, the same request is sent again without the search. The reply's
+    /// [`searches`](crate::llm::Reply::searches) show which of the two it was.
+    ///
+    /// A denied request costs nothing. The host also denies models that are not granted; the second request is then
+    /// denied too.
+    ///
+    /// ```
+    /// use agenthost_sdk::llm::Error;
+    /// use agenthost_sdk::prelude::*;
+    /// use agenthost_sdk::testing::{Host, Reply};
+    ///
+    /// let denied = Reply::error(Error::Denied("web-search".to_owned()));
+    /// let host = Host::new().model("fast", [denied, Reply::text("France, in 2018.")]);
+    /// let reply = host.run(Prompt::new("Who won?").search_if_granted(Search::uses(2)).reply()).unwrap();
+    /// assert_eq!((reply.text().as_str(), reply.searches().len()), ("France, in 2018.", 0));
+    /// assert_eq!(host.requests()[1].options, []);
+    /// ```
+    pub fn search_if_granted(mut self, bounds: Search) -> Prompt {
+        self.server_tools
+            .set(ServerToolKind::WebSearch, bounds, WithoutGrant::GoOn);
+        self
+    }
+
+    /// Lets the provider read pages of the web for the model, within these bounds. The operator has to grant it; without
+    /// the grant, the call fails with [`Error::Denied`](crate::llm::Error::Denied).
+    ///
+    /// ```
+    /// use agenthost_sdk::{Fetch, Prompt};
+    ///
+    /// let request = Prompt::new("Sum up https://example.com/news.").fetch(Fetch::uses(1)).into_request();
+    /// assert_eq!(request.options[0].1, r#"[{"kind":"web-fetch","max-uses":1}]"#);
+    /// ```
+    pub fn fetch(mut self, bounds: Fetch) -> Prompt {
+        self.server_tools
+            .set(ServerToolKind::WebFetch, bounds, WithoutGrant::Fail);
+        self
+    }
+
+    /// As [`fetch`](Prompt::fetch), but without the grant the model answers from memory, as with
+    /// [`search_if_granted`](Prompt::search_if_granted).
+    ///
+    /// ```
+    /// use agenthost_sdk::llm::Error;
+    /// use agenthost_sdk::prelude::*;
+    /// use agenthost_sdk::testing::{Host, Reply};
+    ///
+    /// let host = Host::new().model("fast", [Reply::error(Error::Denied("web-fetch".into())), Reply::text("News.")]);
+    /// let prompt = Prompt::new("Sum up https://example.com/news.").fetch_if_granted(Fetch::uses(1));
+    /// assert_eq!(host.run(prompt.text()), Ok("News.".to_owned()));
+    /// ```
+    pub fn fetch_if_granted(mut self, bounds: Fetch) -> Prompt {
+        self.server_tools
+            .set(ServerToolKind::WebFetch, bounds, WithoutGrant::GoOn);
+        self
+    }
+}
