@@ -15,6 +15,7 @@ use crate::settings::{
 };
 use crate::trust::lifts::{Lift, TrustedLift};
 use agenthost_core::limits::{Cap, Limits, LimitsPatch, MOST_SUGGESTED_TASKS};
+use agenthost_core::llm::ServerToolGrants;
 use agenthost_core::printable::shell_word;
 
 /// The environment variable that chooses the offline provider if no `[models]` are configured, even if a key is
@@ -38,6 +39,8 @@ pub struct Config {
     pub(crate) compile: CompileConfig,
     pub(crate) journal: JournalConfig,
     pub(crate) grants: BTreeMap<String, Grant>,
+    /// The tools of providers that the operator's own file grants, by plugin.
+    pub(crate) own_server_tools: BTreeMap<String, ServerToolGrants>,
     pub(crate) sub_agents: BTreeMap<String, SubAgent>,
     pub(crate) prices: BTreeMap<ModelRef, PriceConfig>,
     pub(crate) registries: BTreeMap<String, RegistryConfig>,
@@ -250,7 +253,7 @@ impl Config {
     }
 
     /// Returns the grant of the plugin `namespace:name`: its entry in `[grants]`, or, without one, every model within
-    /// [`Config::limits`] and no directory.
+    /// [`Config::limits`], no directory and no tool of a provider.
     pub fn grant(&self, plugin: &str) -> EffectiveGrant {
         let grant = self.grants.get(plugin).cloned().unwrap_or_default();
         EffectiveGrant {
@@ -258,6 +261,7 @@ impl Config {
             limits: self.limits.narrowed_by(&grant.limits),
             own_limits: grant.limits,
             dirs: grant.dirs,
+            server_tools: grant.server_tools,
         }
     }
 
@@ -324,6 +328,19 @@ impl Config {
         )
     }
 
+    /// Returns the section of a plugin's grant for a message, with the place of its key or else of the section, such as
+    /// `[grants."demo:competitor"] (agenthost.toml:7)`. A path in the home directory begins with `~`, as in
+    /// [`Config::provider_section`].
+    #[doc(hidden)]
+    pub fn grant_section(&self, plugin: &str, key: &str) -> String {
+        let section = format!("grants.{plugin}");
+        let place = self
+            .origin(&format!("{section}.{key}"))
+            .or_else(|| self.origin(&section));
+        let place = place.map_or_else(String::new, |place| format!(" ({})", self.shown_at_home(place)));
+        format!("[grants.\"{plugin}\"]{place}")
+    }
+
     /// Like [`Config::provider_section`], with the place of a header or query parameter.
     #[doc(hidden)]
     pub fn field_section(&self, provider: &str, field: &RequestField) -> String {
@@ -331,7 +348,8 @@ impl Config {
     }
 
     /// Returns a place for display, with `~` for the home directory.
-    pub(crate) fn shown_at_home(&self, place: &Origin) -> String {
+    #[doc(hidden)]
+    pub fn shown_at_home(&self, place: &Origin) -> String {
         let shown = place.to_string();
         let home = self.env.home().map(|home| format!("{}/", home.display()));
         match home.and_then(|home| shown.strip_prefix(&home).map(str::to_owned)) {

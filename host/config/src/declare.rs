@@ -121,7 +121,7 @@ impl Config {
     /// # Errors
     ///
     /// [`Config`](agenthost_core::error::ErrorClass::Config) for a model at an unknown provider, and for a grant of an
-    /// unknown model or of two directories under one path.
+    /// unknown model, of two directories under one path, or of a tool with invalid bounds.
     #[doc(hidden)]
     pub fn declare(mut self, declared: Declarations) -> Result<Self> {
         for (name, (kind, settings)) in declared.providers {
@@ -173,8 +173,13 @@ impl Config {
             }
             DirGrant::check_distinct(&grant.dirs)
                 .map_err(|twice| Error::config(format!("the grant of {plugin}: {twice}")))?;
+            for (kind, bounds) in &grant.server_tools.0 {
+                bounds
+                    .check()
+                    .map_err(|why| Error::config(format!("the grant of {plugin}: {kind}: {why}")))?;
+            }
             // The entry of a file no longer applies, so its place does not decide who gets these directories.
-            for key in ["dirs", "models"] {
+            for key in ["dirs", "models", "server-tools"] {
                 self.origins.remove(&format!("grants.{plugin}.{key}"));
             }
             self.grants.insert(plugin, grant);
@@ -211,6 +216,7 @@ mod tests {
     use super::*;
     use crate::scratch::Scratch;
     use agenthost_core::limits::{Cap, Limits, Usd};
+    use agenthost_core::llm::{ServerToolGrant, ServerToolKind};
 
     fn models(entries: &[(&str, &str)]) -> BTreeMap<String, Vec<ModelRef>> {
         let entry = |(name, model): &(&str, &str)| ((*name).to_owned(), vec![model.parse().unwrap()]);
@@ -281,6 +287,21 @@ mod tests {
         assert_eq!((grant.limits.calls, grant.limits.tokens), (Some(7), Some(10)));
         assert_eq!(grant.models.into_iter().collect::<Vec<_>>(), ["fast"]);
         assert_eq!(config.grant("demo:other").limits.calls, Some(7));
+
+        let none = ServerToolGrant {
+            max_uses: Some(0),
+            ..ServerToolGrant::default()
+        };
+        let grant = Grant::new().server_tool(ServerToolKind::WebSearch, none);
+        let declared = Declarations {
+            grants: [("demo:ask".to_owned(), grant)].into(),
+            ..Declarations::default()
+        };
+        let error = Config::builtin().unwrap().declare(declared).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the grant of demo:ask: web-search: `max-uses` is a number from 1 to 100"
+        );
 
         let grants = [("demo:ask".to_owned(), Grant::new().models(["fsat"]))].into();
         let declared = Declarations {

@@ -7,6 +7,7 @@ use crate::dirs::DirGrant;
 use crate::origin::Origin;
 use crate::settings::KeySource;
 use agenthost_core::error::{Classify, ErrorClass, Inner};
+use agenthost_core::llm::ServerToolGrants;
 use agenthost_core::nearest::nearest;
 use agenthost_core::printable::one_line;
 use agenthost_core::request_field::FieldProblem;
@@ -542,6 +543,23 @@ pub enum TrustError {
         /// `true` if something else was accepted for the file before.
         changed: bool,
     },
+    /// A file grants tools of providers to a plugin.
+    #[error(
+        "{at}: {plugin} could use tools of a provider, to which a model can pass what it was given: {tools}{}",
+        changed_since(*changed)
+    )]
+    ServerTools {
+        /// The place of the grant.
+        at: Origin,
+        /// The file for display.
+        file: String,
+        /// `namespace:name` of the plugin.
+        plugin: String,
+        /// The tools with their bounds.
+        tools: ServerToolGrants,
+        /// `true` if something else was accepted for the file before.
+        changed: bool,
+    },
     /// A file has a schedule.
     #[error("{at}: the schedule `{schedule}` would run {runs}{}", changed_since(*changed))]
     Schedule {
@@ -652,6 +670,7 @@ impl Classify for TrustError {
         match self {
             Self::Provider { .. }
             | Self::Directory { .. }
+            | Self::ServerTools { .. }
             | Self::Schedule { .. }
             | Self::PluginName { .. }
             | Self::Crate { .. } => ErrorClass::Denied,
@@ -677,6 +696,9 @@ impl Classify for TrustError {
             }
             Self::Directory { file, .. } => {
                 format!("Read {file}, then trust it if the plugin may have that directory.")
+            }
+            Self::ServerTools { file, .. } => {
+                format!("Read {file}, then trust it if the plugin may use them.")
             }
             Self::Schedule { file, .. } => format!("Read {file}, then trust it if the schedule may run."),
             Self::PluginName { folder, .. } => {

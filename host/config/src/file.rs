@@ -15,12 +15,14 @@ use super::reader::{Section, Source, TomlEntry};
 use crate::dirs::DirGrant;
 use crate::env::Env;
 use crate::schedule::{self, ScheduleConfig};
+use crate::server_tools;
 use crate::settings::{
     AllowanceConfig, BodyRetention, FieldSource, KeySource, MaxTokensField, ModelRef, PriceConfig, RatesConfig,
     RegistryConfig, RequestField, StructuredOutput, SubAgent,
 };
 use agenthost_core::limits::units::{parse_bytes, parse_count, parse_duration};
 use agenthost_core::limits::{Cap, LimitsPatch, Usd};
+use agenthost_core::llm::ServerToolGrants;
 use agenthost_core::request_field::{self, FieldPlace, FieldProblem};
 
 /// The entries of one file, without defaults.
@@ -38,6 +40,8 @@ pub(super) struct Layer {
     pub(super) compile: RawCompile,
     pub(super) journal: RawJournal,
     pub(super) grants: BTreeMap<String, RawGrant>,
+    /// The tools of providers that the operator's own file grants, by plugin.
+    pub(super) own_server_tools: BTreeMap<String, ServerToolGrants>,
     pub(super) sub_agents: BTreeMap<String, SubAgent>,
     pub(super) prices: BTreeMap<ModelRef, PriceConfig>,
     /// The prices of the operator's own file.
@@ -113,6 +117,7 @@ pub(super) struct RawGrant {
     pub(super) models: Option<Vec<String>>,
     pub(super) limits: LimitsPatch,
     pub(super) dirs: Vec<DirGrant>,
+    pub(super) server_tools: ServerToolGrants,
 }
 
 /// Reads the file at `path`; see [`Source::read`] for `found`.
@@ -423,7 +428,7 @@ fn bodies(text: &str) -> Result<BodyRetention, String> {
 
 fn grant(entry: &TomlEntry<'_>) -> Result<RawGrant, FileError> {
     let section = entry.section()?;
-    section.only(&["models", "limits", "dirs"])?;
+    section.only(&["models", "limits", "dirs", "server-tools"])?;
     let dir = |text: &str| DirGrant::read(section.source.env, text, section.source.dir());
     let dirs = |entry: TomlEntry<'_>| {
         let dirs = entry.list_as(dir)?;
@@ -437,6 +442,11 @@ fn grant(entry: &TomlEntry<'_>) -> Result<RawGrant, FileError> {
             .transpose()?,
         limits: inner_limits(&section)?,
         dirs: section.get("dirs").map_or_else(|| Ok(Vec::new()), dirs)?,
+        server_tools: section
+            .get("server-tools")
+            .map(|entry| server_tools::read(&entry))
+            .transpose()?
+            .unwrap_or_default(),
     })
 }
 

@@ -29,6 +29,8 @@ mod resolve;
 mod schedule;
 #[cfg(test)]
 mod scratch;
+#[doc(hidden)]
+pub mod server_tools;
 mod settings;
 pub mod trust;
 

@@ -80,6 +80,9 @@ pub(super) fn merge(lower: Layer, upper: Layer, accepted: &Accepted) -> Merged {
         forget(&mut origins, &format!("schedules.{name}."));
     }
     let price_floors = lower.prices.clone();
+    let granted = lower.grants.iter();
+    let granted = granted.map(|(plugin, grant)| (plugin.clone(), grant.server_tools.clone()));
+    let own_server_tools = granted.collect();
     origins.extend(upper.origins);
     for entry in kept {
         origins.extend(lower_origins.get(&entry).map(|origin| (entry, origin.clone())));
@@ -96,6 +99,7 @@ pub(super) fn merge(lower: Layer, upper: Layer, accepted: &Accepted) -> Merged {
         // Resolved from both files before they are merged.
         compile: RawCompile::default(),
         journal: merger.journal(lower.journal, upper.journal),
+        own_server_tools,
         grants: merger.entries("grants", lower.grants, upper.grants, Merger::grant),
         sub_agents: merger.entries(
             "sub-agents",
@@ -429,10 +433,16 @@ impl Merger<'_> {
         if !more.is_empty() && self.lifts(&format!("{entry}.dirs"), show(&yours.dirs), show(&more)) {
             dirs.extend(more);
         }
+        // As for directories, tools that the project's entry does not name are not granted.
+        let (own, asked) = (yours.server_tools, theirs.server_tools);
+        let is_held =
+            !own.covers(&asked) && !self.lifts(&format!("{entry}.server-tools"), own.to_string(), asked.to_string());
+        let server_tools = if is_held { asked.within(&own) } else { asked };
         RawGrant {
             models,
             limits: self.limits(&format!("{entry}.limits"), yours.limits, theirs.limits, &Limits::none()),
             dirs,
+            server_tools,
         }
     }
 

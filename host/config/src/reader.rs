@@ -216,6 +216,15 @@ impl<'a> TomlEntry<'a> {
         }
     }
 
+    /// Returns the value as a table of its own; `None` if it is a list.
+    pub fn section_unless_list(&self) -> Result<Option<Section<'a>>, FileError> {
+        match self.value.get_ref() {
+            DeValue::Array(_) => Ok(None),
+            DeValue::Table(_) => self.section().map(Some),
+            _ => Err(self.expected("a table or a list of strings")),
+        }
+    }
+
     /// Returns the value as a string.
     pub fn text(&self) -> Result<&'a str, FileError> {
         self.value.get_ref().as_str().ok_or_else(|| self.expected("a string"))

@@ -135,6 +135,7 @@ pub(super) fn resolve(
             },
         },
         grants,
+        own_server_tools: layer.own_server_tools,
         sub_agents: layer.sub_agents,
         prices: layer.prices,
         price_floors: layer.price_floors,
@@ -404,6 +405,7 @@ fn grants(
             models: raw.models.map(|names| names.into_iter().collect()),
             limits: Limits::none().overridden_by(&raw.limits),
             dirs: raw.dirs,
+            server_tools: raw.server_tools,
         };
         Ok((plugin, grant))
     };

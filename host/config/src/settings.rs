@@ -11,6 +11,7 @@ use crate::dirs::DirGrant;
 use crate::env::Env;
 use crate::origin::Origin;
 use agenthost_core::limits::{Cap, Limits, Usd};
+use agenthost_core::llm::ServerToolGrants;
 use agenthost_core::request_field::FieldPlace;
 
 /// The default of [`RunConfig::log_bytes`], 64 KiB: about 800 lines, enough to see what went wrong.
@@ -313,6 +314,8 @@ pub struct EffectiveGrant {
     pub(crate) own_limits: Limits,
     /// The directories it may access, each under a distinct guest path.
     pub dirs: Vec<DirGrant>,
+    /// The tools that a provider may run for it, if its manifest asks for them.
+    pub server_tools: ServerToolGrants,
 }
 
 /// The source of the plugin behind an import.

@@ -5,6 +5,8 @@
 //!
 //! A project's file *grants* a directory to a plugin: see `dirs`. Every grant is checked whenever the file is loaded.
 //!
+//! A project's file *grants* a tool of a provider to a plugin, such as web search: see `server_tools`.
+//!
 //! A project's file *lifts* something that the operator's own file sets, or a default limit: a limit, a grant, the
 //! source of a sub-agent. Until the operator accepts the lift, the stricter of both applies, which is not an error; see
 //! `lifts`.
@@ -17,8 +19,8 @@
 //! [`Config::load`] checks the providers that models map to and that would receive something, so that a project can
 //! name a service that this machine has no key for; [`Config::key`] checks again any provider that is used. What is
 //! recorded of an acceptance is the file's path; a digest of each provider with its address, key source, headers and
-//! parameters; a digest of each triple of plugin, directory and access; each lift with both values; a digest of each
-//! schedule; and the folder of the crates. The file may change in any other way, but a new address, another key or
+//! parameters; a digest of each triple of plugin, directory and access; the tools of providers of each plugin; each lift
+//! with both values; a digest of each schedule; and the folder of the crates. The file may change in any other way, but a new address, another key or
 //! header for it, or another directory has to be accepted again.
 //!
 //! The record is `trust.toml` in [`Env::state_dir`], always written as a whole. If two processes write at the same
@@ -32,6 +34,7 @@ mod pairs;
 pub(super) mod record;
 mod schedules;
 pub mod seal;
+mod server_tools;
 
 use std::fs;
 use std::path::Path;
@@ -41,7 +44,9 @@ pub use self::lifts::TrustedLift;
 pub(super) use self::pairs::check_provider;
 #[doc(hidden)]
 pub use self::pairs::is_loopback;
-pub use self::record::{TrustRecord, TrustedCrates, TrustedDir, TrustedPair, TrustedSchedule, list};
+pub use self::record::{
+    TrustRecord, TrustedCrates, TrustedDir, TrustedPair, TrustedSchedule, TrustedServerTools, list,
+};
 use self::record::{canonical, keep, write};
 #[doc(hidden)]
 pub use self::schedules::check as check_schedule;
@@ -51,7 +56,7 @@ use crate::error::{ConfigError, TrustError};
 use crate::load::{Lifting, PROJECT_FILE, unchecked};
 use crate::origin::Origin;
 
-/// Returns the record that [`accept`] would write for `file`: every pair, directory and lift that needs the operator's
+/// Returns the record that [`accept`] would write for `file`: every pair, directory, tool and lift that needs the operator's
 /// acceptance, used or not, and the folder of its crates. `file` may be a folder, which means the `agenthost.toml` in
 /// it, if there is one.
 ///
@@ -83,6 +88,7 @@ pub fn review(env: &Env, file: &Path) -> Result<TrustRecord, ConfigError> {
         .map(|question| question.pair)
         .collect();
     let dirs = dirs::asked(&config).map(|(dir, _)| dir).collect();
+    let server_tools = server_tools::asked(&config).map(|(tools, _)| tools).collect();
     let lifts = config.lifts.iter().map(|lift| lift.trusted.clone()).collect();
     let schedules = schedules::asked(&config).map(|(schedule, _)| schedule).collect();
     let folder = canonical.parent().filter(|_| !own);
@@ -91,6 +97,7 @@ pub fn review(env: &Env, file: &Path) -> Result<TrustRecord, ConfigError> {
         file: canonical,
         pairs,
         dirs,
+        server_tools,
         lifts,
         schedules,
         crates: crates.flatten(),
@@ -147,7 +154,7 @@ pub fn accept(env: &Env, file: &Path) -> Result<TrustRecord, ConfigError> {
     Ok(keep(env, review(env, file)?)?)
 }
 
-/// Records the acceptance of a project that the operator has just created: its directories and its crates, but not the
+/// Records the acceptance of a project that the operator has just created: its directories, tools and crates, but not the
 /// files above it that influence a build, and no lift of the operator's own limits.
 ///
 /// ```
@@ -199,9 +206,10 @@ pub fn revoke(env: &Env, file: &Path) -> Result<bool, TrustError> {
     Ok(found)
 }
 
-/// Checks all granted directories, and all providers that models map to and that would receive something.
+/// Checks all granted directories and tools, and all providers that models map to and that would receive something.
 pub(super) fn check(config: &Config) -> Result<(), TrustError> {
     dirs::asked(config).try_for_each(|(dir, origin)| dirs::check(config, &dir, origin))?;
+    server_tools::asked(config).try_for_each(|(tools, origin)| server_tools::check(config, &tools, origin))?;
     let mut names: Vec<&str> = config
         .models()
         .values()

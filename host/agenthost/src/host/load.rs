@@ -403,7 +403,7 @@ impl<'a> Loader<'a> {
         let path = path.or(origin.lock);
         let path = path.filter(|_| !dirs.is_empty());
         if let Some(path) = path
-            && !trust::dirs::is_meant(config, name, path)?
+            && !trust::dirs::is_meant(config, name, "dirs", path)?
         {
             // A directory of the caller replaces one of the grant at the same guest path.
             let is_given = |dir: &DirGrant| {

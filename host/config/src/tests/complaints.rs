@@ -256,6 +256,51 @@ fn wrong_values_name_their_place() {
             "agenthost.toml:2: `dirs` in [grants.\"a:b\"]: two directories are called /x",
         ),
         (
+            "[grants.\"a:b\"]\nserver-tools = 1",
+            "agenthost.toml:2: `server-tools` in [grants.\"a:b\"]: expected a table or a list of strings, found integer\nWrite server-tools = { web-search = { max-uses = 5, allowed-domains = [\"example.com\"] } }, or server-tools = [\"web-search\"] for the defaults.",
+        ),
+        (
+            "[grants.\"a:b\"]\n\nserver-tools = [\"web-search\",\n\"web-serch\"]",
+            "agenthost.toml:4: `server-tools` in [grants.\"a:b\"]: `web-serch` is not a tool of a provider; the nearest is `web-search`\nWrite server-tools = { web-search = { max-uses = 5, allowed-domains = [\"example.com\"] } }, or server-tools = [\"web-search\"] for the defaults.",
+        ),
+        (
+            "[grants.\"a:b\"]\nserver-tools = [\"web-fetch\", \"web-fetch\"]",
+            "agenthost.toml:2: `server-tools` in [grants.\"a:b\"]: the list names `web-fetch` twice",
+        ),
+        (
+            "[grants.\"a:b\".server-tools]\nshell = {}",
+            "agenthost.toml:2: `shell` in [grants.\"a:b\".server-tools]: `shell` is not a tool of a provider; write web-search or web-fetch\nWrite server-tools = { web-search = { max-uses = 5, allowed-domains = [\"example.com\"] } }, or server-tools = [\"web-search\"] for the defaults.",
+        ),
+        (
+            "[grants.\"a:b\".server-tools]\nweb-search = true",
+            "agenthost.toml:2: `web-search` in [grants.\"a:b\".server-tools]: expected a table, found boolean\nWrite server-tools = { web-search = { max-uses = 5, allowed-domains = [\"example.com\"] } }, or server-tools = [\"web-search\"] for the defaults.",
+        ),
+        (
+            "[grants.\"a:b\".server-tools.web-search]\nmax-use = 5",
+            "agenthost.toml:2: unknown key `max-use` in [grants.\"a:b\".server-tools.web-search]\nDid you mean `max-uses`?",
+        ),
+        (
+            "[grants.\"a:b\".server-tools.web-search]\nmax-uses = 0",
+            "agenthost.toml:2: `max-uses` in [grants.\"a:b\".server-tools.web-search]: `0` is not a number from 1 to 100",
+        ),
+        (
+            "[grants.\"a:b\".server-tools.web-search]\nmax-uses = \"5G\"",
+            "agenthost.toml:2: `max-uses` in [grants.\"a:b\".server-tools.web-search]: `5G` is not a number from 1 to 100",
+        ),
+        (
+            "[grants.\"a:b\".server-tools.web-search]\nallowed-domains = [\n\"a.com\",\n\"https://b.com\"]",
+            "agenthost.toml:4: `allowed-domains` in [grants.\"a:b\".server-tools.web-search]: \"https://b.com\" is not a domain; write it without scheme and path, such as \"example.com\"",
+        ),
+        (
+            "[grants.\"a:b\".server-tools.web-search]\nallowed-domains = []",
+            "agenthost.toml:2: `allowed-domains` in [grants.\"a:b\".server-tools.web-search]: the list is empty\n\
+             Name the domains, or leave the key out: without it, the tool may use all domains.",
+        ),
+        (
+            "[grants.\"a:b\"]\nserver-tools = { web-fetch = { allowed-domains = [\"a.com\"], blocked-domains = [\"b.com\"] } }",
+            "agenthost.toml:2: `web-fetch` in [grants.\"a:b\".server-tools]: `allowed-domains` and `blocked-domains` exclude each other",
+        ),
+        (
             "[prices.x]",
             "agenthost.toml:1: `x` in [prices]: `x` is not a model; write provider/model, such as anthropic/claude-haiku-5-5",
         ),

@@ -114,9 +114,9 @@ fn a_record_of_another_format_differs_from_a_broken_one() {
         scratch.write("home/.local/state/agenthost/trust.toml", text);
         trust::list(&scratch.env()).unwrap_err()
     };
-    let newer = record("format = 5");
+    let newer = record("format = 6");
     assert!(
-        matches!(newer, TrustError::RecordFormat { found: 5, known: 4, .. }),
+        matches!(newer, TrustError::RecordFormat { found: 6, known: 5, .. }),
         "{newer:?}"
     );
     let broken = record("format = ");

@@ -8,7 +8,8 @@
 //!
 //! A component states its own plugin name, so a stranger's file can claim any name. A grant by name therefore applies
 //! to plugins of the lock file, and to plugins in a place that the operator trusts: a folder of `agenthost trust` or,
-//! for a grant of a project's file, that project's folder. Any other plugin is refused.
+//! for a grant of a project's file, that project's folder. Any other plugin is refused. The same holds for the tools of
+//! providers, which such a plugin does not get.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -80,18 +81,18 @@ pub(super) fn is_beside(path: &Path, origin: &Origin) -> bool {
     file.parent().is_some_and(|folder| place(path).starts_with(folder))
 }
 
-/// Returns whether the directories granted to the name `plugin` are meant for the plugin at `path`, a component or a
-/// crate's directory.
+/// Returns whether `key` of the grant to the name `plugin`, such as `dirs`, is meant for the plugin at `path`, a component
+/// or a crate's directory.
 ///
 /// # Errors
 ///
 /// [`Host`](agenthost_core::error::ErrorClass::Host) if the trust record cannot be read.
 #[doc(hidden)]
-pub fn is_meant(config: &Config, plugin: &str, path: &Path) -> Result<bool, TrustError> {
+pub fn is_meant(config: &Config, plugin: &str, key: &str, path: &Path) -> Result<bool, TrustError> {
     let Ok(path) = fs::canonicalize(path) else {
         return Ok(false);
     };
-    let origin = config.origin(&format!("grants.{plugin}.dirs"));
+    let origin = config.origin(&format!("grants.{plugin}.{key}"));
     let project = origin.filter(|origin| config.user_file() != Some(origin.file()));
     let own = project.and_then(|origin| place(origin.file()).parent().map(Path::to_owned));
     if own.is_some_and(|folder| within(&path, &folder)) {

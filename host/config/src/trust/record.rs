@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::env::Env;
 use crate::error::TrustError;
 use crate::origin::Origin;
+use agenthost_core::llm::ServerToolGrants;
 
 /// The record of what the operator accepted for one file or folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +31,9 @@ pub struct TrustRecord {
     /// The directories outside the file's folder, and those that plugins may write to, sorted by plugin.
     #[serde(default)]
     pub dirs: Vec<TrustedDir>,
+    /// The tools that providers may run for plugins, sorted by plugin.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub server_tools: Vec<TrustedServerTools>,
     /// The lifts of the operator's own file or of a default, sorted by entry.
     #[serde(default)]
     pub lifts: Vec<TrustedLift>,
@@ -48,6 +52,7 @@ impl TrustRecord {
             file,
             pairs: Vec::new(),
             dirs: Vec::new(),
+            server_tools: Vec::new(),
             lifts: Vec::new(),
             schedules: Vec::new(),
             crates: Some(crates),
@@ -58,6 +63,7 @@ impl TrustRecord {
     pub fn is_empty(&self) -> bool {
         self.pairs.is_empty()
             && self.dirs.is_empty()
+            && self.server_tools.is_empty()
             && self.lifts.is_empty()
             && self.schedules.is_empty()
             && self.crates.is_none()
@@ -65,8 +71,8 @@ impl TrustRecord {
 }
 
 /// The version of the record's format. Format 1 has neither lifts nor crates, format 2 has no headers and parameters,
-/// and format 3 has no schedules; all are read as records without them.
-const FORMAT: u32 = 4;
+/// format 3 has no schedules, and format 4 has no tools of providers; all are read as records without them.
+const FORMAT: u32 = 5;
 
 /// The format of a record, whatever else it has.
 #[derive(Deserialize)]
@@ -112,6 +118,16 @@ pub struct TrustedDir {
     pub access: String,
     /// The SHA-256 digest of the three fields above, in hexadecimal, which later grants are compared with.
     pub sha256: String,
+}
+
+/// The tools that a provider may run for a plugin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrustedServerTools {
+    /// `namespace:name`.
+    pub plugin: String,
+    /// The tools with their bounds, which later grants are compared with.
+    pub tools: ServerToolGrants,
 }
 
 /// A schedule that may run.

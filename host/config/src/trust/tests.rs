@@ -253,8 +253,8 @@ fn a_broken_record_is_named_and_trusts_nothing() {
         scratch.complaint()
     };
     assert_eq!(
-        says("format = 5\nlater = \"unknown\""),
-        "cannot read /home/.local/state/agenthost/trust.toml: its format is 5, and only those up to 4 are known\n\
+        says("format = 6\nlater = \"unknown\""),
+        "cannot read /home/.local/state/agenthost/trust.toml: its format is 6, and only those up to 5 are known\n\
          Remove the file, then trust the projects again."
     );
     assert!(says("format =").starts_with("cannot read /home/.local/state/agenthost/trust.toml: "));
@@ -617,6 +617,115 @@ fn directories_of_the_operators_grant_are_covered_with_their_quota() {
     ] {
         assert_eq!(dirs(given), covered, "{given}");
     }
+}
+
+/// A project that grants tools of a provider to a plugin.
+fn searching(tools: &str) -> Scratch {
+    Scratch::project(&format!("[grants.\"demo:scan\"]\nserver-tools = {tools}"))
+}
+
+#[test]
+fn a_projects_grant_of_a_tool_needs_trust_and_less_of_it_does_not() {
+    let scratch = searching("{ web-search = { max-uses = 3 } }");
+    assert_eq!(scratch.load_error().class(), ErrorClass::Denied);
+    assert_eq!(
+        scratch.complaint(),
+        "agenthost.toml:2: demo:scan could use tools of a provider, to which a model can pass what it was given: \
+         web-search (3 uses a call)\n\
+         Read agenthost.toml, then trust it if the plugin may use them."
+    );
+    let record = accept(&scratch.env(), Path::new(FILE)).unwrap();
+    let shown: Vec<_> = record
+        .server_tools
+        .iter()
+        .map(|asked| asked.tools.to_string())
+        .collect();
+    assert_eq!(shown, ["web-search (3 uses a call)"]);
+    assert_eq!(list(&scratch.env()).unwrap(), [record], "it is read as it was written");
+    let granted = |tools: &str| {
+        scratch.write(
+            "project/agenthost.toml",
+            &format!("# moved\n[grants.\"demo:scan\"]\nserver-tools = {tools}"),
+        );
+        Config::load(&scratch.env()).map(|config| config.grant("demo:scan").server_tools.to_string())
+    };
+    for (narrower, shown) in [
+        ("{ web-search = { max-uses = 3 } }", "web-search (3 uses a call)"),
+        (
+            "{ web-search = { max-uses = 2, allowed-domains = [\"a.com\"] } }",
+            "web-search (2 uses a call, only a.com)",
+        ),
+        ("{}", "none"),
+        ("[]", "none"),
+    ] {
+        assert_eq!(granted(narrower).unwrap(), shown, "{narrower}");
+    }
+    for wider in ["[\"web-search\"]", "{ web-search = { max-uses = 3 }, web-fetch = {} }"] {
+        let error = granted(wider).unwrap_err().to_string();
+        assert!(
+            error.ends_with("; this is not what was accepted for the file before"),
+            "{error}"
+        );
+    }
+    assert!(!is_fine(&Scratch::project(
+        "[grants.\"demo:scan\".server-tools.web-fetch]"
+    )));
+    let own = Scratch::new().user("[grants.\"demo:scan\"]\nserver-tools = [\"web-search\"]");
+    assert_eq!(
+        own.load().grant("demo:scan").server_tools.to_string(),
+        "web-search (5 uses a call)"
+    );
+    assert!(own.load().grant("demo:other").server_tools.is_empty());
+}
+
+#[test]
+fn a_project_narrows_the_operators_tools_and_lifts_them_only_with_trust() {
+    let user = "[grants.\"demo:scan\"]\nserver-tools = { web-search = { max-uses = 4 } }";
+    let load = |tools: &str| searching(tools).user(user);
+    for (given, granted) in [
+        ("[]", "none"),
+        ("{ web-search = { max-uses = 2 } }", "web-search (2 uses a call)"),
+        (
+            "{ web-search = { max-uses = 4, blocked-domains = [\"a.com\"] } }",
+            "web-search (4 uses a call, not a.com)",
+        ),
+    ] {
+        let config = load(given).load();
+        assert_eq!(config.grant("demo:scan").server_tools.to_string(), granted, "{given}");
+        assert!(config.notes().is_empty(), "{given}");
+        assert_eq!(
+            config.grant_section("demo:scan", "server-tools"),
+            "[grants.\"demo:scan\"] (agenthost.toml:2)"
+        );
+    }
+    let scratch = load("{ web-search = { max-uses = 9, allowed-domains = [\"a.com\"] }, web-fetch = {} }");
+    let config = scratch.load();
+    let shown = |config: &Config| config.grant("demo:scan").server_tools.to_string();
+    assert_eq!(
+        shown(&config),
+        "web-search (4 uses a call, only a.com)",
+        "the stricter of both"
+    );
+    assert_eq!(
+        config.notes(),
+        [
+            "agenthost.toml:2: grants.demo:scan.server-tools stays at your web-search (4 uses a call), not web-search \
+             (9 uses a call, only a.com); web-fetch (5 uses a call); `agenthost trust agenthost.toml` lifts it"
+        ]
+    );
+    assert_eq!(
+        config.grant_section("demo:scan", "server-tools"),
+        "[grants.\"demo:scan\"] (~/.config/agenthost/config.toml:2)"
+    );
+    let record = accept(&scratch.env(), Path::new(FILE)).unwrap();
+    assert_eq!((record.lifts.len(), record.server_tools.len()), (1, 1));
+    assert_eq!(
+        shown(&scratch.load()),
+        "web-search (9 uses a call, only a.com); web-fetch (5 uses a call)"
+    );
+    // An entry that does not name the tools grants none, as for directories.
+    let silent = Scratch::project("[grants.\"demo:scan\"]\nmodels = []").user(user);
+    assert!(silent.load().grant("demo:scan").server_tools.is_empty());
 }
 
 #[test]

@@ -1,0 +1,42 @@
+//! The tools of providers, such as web search, that a project's file grants to a plugin.
+//!
+//! With such a tool, a model can write what it was given into a query, and pages of strangers reach it. So the operator
+//! has to accept what a project's file grants beyond the operator's own grant for that plugin. A file that narrows what
+//! was accepted need not be accepted again.
+
+use super::record::{TrustRecord, TrustedServerTools, unaccepted};
+use crate::config::Config;
+use crate::error::TrustError;
+use crate::origin::Origin;
+
+/// Checks the tools that a file grants to one plugin.
+pub(super) fn check(config: &Config, asked: &TrustedServerTools, origin: &Origin) -> Result<(), TrustError> {
+    let covers = |known: &TrustedServerTools| known.plugin == asked.plugin && known.tools.covers(&asked.tools);
+    let known = |record: &TrustRecord| record.server_tools.iter().any(covers);
+    let Some(changed) = unaccepted(config, origin, known)? else {
+        return Ok(());
+    };
+    Err(TrustError::ServerTools {
+        at: origin.clone(),
+        file: config.env.shown(origin.file()),
+        plugin: asked.plugin.clone(),
+        tools: asked.tools.clone(),
+        changed,
+    })
+}
+
+/// Returns the tools that the operator has to accept, by plugin, with the place of each grant: those that are granted
+/// by a file other than the operator's own, beyond what the operator's own grants.
+pub(super) fn asked(config: &Config) -> impl Iterator<Item = (TrustedServerTools, &Origin)> {
+    config.grants.iter().filter_map(|(plugin, grant)| {
+        let origin = config.origin(&format!("grants.{plugin}.server-tools"))?;
+        let is_own = config.user_file() == Some(origin.file());
+        let own = config.own_server_tools.get(plugin);
+        let is_covered = own.is_some_and(|own| own.covers(&grant.server_tools));
+        let asked = TrustedServerTools {
+            plugin: plugin.clone(),
+            tools: grant.server_tools.clone(),
+        };
+        (!is_own && !is_covered && !asked.tools.is_empty()).then_some((asked, origin))
+    })
+}
