@@ -3,9 +3,9 @@
 use std::sync::OnceLock;
 
 use agenthost::llm::{Message, Options, Part, Reply, Request, Role};
-use agenthost::providers::{RawAnswer, ReadAnswer as _};
 use agenthost::providers::anthropic::Anthropic;
 use agenthost::providers::openai::{MaxTokensField, OpenAi};
+use agenthost::providers::{RawAnswer, ReadAnswer as _};
 
 /// The key, which nothing that comes out may hold.
 const KEY: &str = "sk-fuzz-0123456789";
