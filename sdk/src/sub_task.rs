@@ -13,6 +13,13 @@ use crate::Failure;
 use crate::prompt::Prompt;
 use crate::tool::{Tool, ToolOutput};
 
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a task that a model can start",
+    label = "not the future of an imported function `run`",
+    note = "a model can start the imported function `run` of a plugin if it is `async`, takes one parameter and returns a \
+            `result`, and if its types have a JSON form: no `result` and no option of an option inside",
+    note = "for other functions, write a `Tool` that calls them"
+)]
 /// A task of an imported plugin that a model can start: the future of its function `run`, which
 /// [`plugin!`](crate::plugin!) and [`task`](macro@crate::task) generate.
 ///
@@ -33,13 +40,6 @@ use crate::tool::{Tool, ToolOutput};
 ///     assert_eq!(<greeter::Run as SubTask>::PARAMETER, "input");
 /// }
 /// ```
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a task that a model can start",
-    label = "not the future of an imported function `run`",
-    note = "a model can start the imported function `run` of a plugin if it is `async`, takes one parameter and returns a \
-            `result`, and if its types have a JSON form: no `result` and no option of an option inside",
-    note = "for other functions, write a `Tool` that calls them"
-)]
 pub trait SubTask: Future<Output = <Self as SubTask>::Result> + 'static {
     /// The package of the plugin, as in `demo:greeter@0.1.0`.
     const PLUGIN: &'static str;
