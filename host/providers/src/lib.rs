@@ -5,6 +5,8 @@
 
 pub mod anthropic;
 mod body;
+#[cfg(test)]
+mod conformance;
 mod conversation;
 mod draft;
 mod error;
@@ -17,6 +19,7 @@ pub mod openai;
 mod openai_api;
 mod quota;
 pub mod reasoning;
+pub mod responses;
 pub mod schema;
 pub mod script;
 mod service;

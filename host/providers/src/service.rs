@@ -83,6 +83,11 @@ pub(crate) trait Wire: fmt::Debug + Send + Sync {
     fn explain(&self, _endpoint: &Endpoint, _request: &Request, error: ProviderError) -> ProviderError {
         error
     }
+
+    /// Returns whether the next request will avoid this error, for another reason than its form of structured output.
+    fn adapts_to(&self, _error: &ProviderError) -> bool {
+        false
+    }
 }
 
 impl<W> Service<W> {
@@ -178,7 +183,10 @@ async fn call<W: Wire>(service: &Service<W>, request: &Request) -> Result<Reply,
     let form = service.forms.of(&request.model);
     let body = service.wire.encode(request, form)?;
     let answer = service.endpoint.post(&body).await?;
-    read(service, request, &answer).map_err(|error| service.forms.judge(request, form, error))
+    read(service, request, &answer).map_err(|error| match service.wire.adapts_to(&error) {
+        true => error,
+        false => service.forms.judge(request, form, error),
+    })
 }
 
 /// Reads a reply.
