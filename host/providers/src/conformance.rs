@@ -11,6 +11,12 @@ use agenthost_core::llm::{
 use serde_json::{Value, json};
 
 use crate::http::testing::Server;
+use crate::{RawAnswer, RawService};
+
+/// A wire under test.
+pub(crate) trait Tested: Provider + RawService {}
+
+impl<T: Provider + RawService> Tested for T {}
 
 /// What a wire's server says in a case, and what it is sent.
 pub(crate) struct Exchange {
@@ -386,7 +392,7 @@ fn assert_sent(name: &str, body: &Value, expected: &[(&'static str, Value)]) {
 }
 
 /// Plays all cases against one wire. `open` opens it at an address, and `exchange` has its JSON for the case of a name.
-pub(crate) async fn run(open: impl Fn(&str) -> Box<dyn Provider>, exchange: impl Fn(&str) -> Option<Exchange>) {
+pub(crate) async fn run(open: impl Fn(&str) -> Box<dyn Tested>, exchange: impl Fn(&str) -> Option<Exchange>) {
     for case in cases() {
         let Case {
             name,
@@ -465,6 +471,65 @@ pub(crate) async fn run(open: impl Fn(&str) -> Box<dyn Provider>, exchange: impl
         let body = body.to_string();
         for block in &exchange.back {
             assert!(body.contains(&block.to_string()), "{kind}, {name}: {block} in {body}");
+        }
+        for says in damaged(&exchange.says) {
+            assert_sound(&*provider, &request, &says);
+        }
+    }
+}
+
+/// Returns `body` with each of its values in turn replaced by others.
+fn damaged(body: &Value) -> Vec<Value> {
+    fn places(value: &Value, at: &str, found: &mut Vec<String>) {
+        found.push(at.to_owned());
+        match value {
+            Value::Object(members) => members
+                .iter()
+                .for_each(|(name, member)| places(member, &format!("{at}/{name}"), found)),
+            Value::Array(items) => items
+                .iter()
+                .enumerate()
+                .for_each(|(index, item)| places(item, &format!("{at}/{index}"), found)),
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    places(body, "", &mut found);
+    let others = [
+        json!(null),
+        json!(-7.5),
+        json!(""),
+        json!("é{"),
+        json!([]),
+        json!([{}]),
+        json!({}),
+    ];
+    let damage = |(place, other): (String, &Value)| {
+        let mut damaged = body.clone();
+        *damaged.pointer_mut(&place).unwrap() = other.clone();
+        damaged
+    };
+    let pairs = found
+        .into_iter()
+        .flat_map(|place| others.iter().map(move |other| (place.clone(), other)));
+    pairs.map(damage).collect()
+}
+
+/// Whatever a service says, its reply can be kept and can go back as it is, or it is an error.
+fn assert_sound(service: &dyn Tested, request: &Request, says: &Value) {
+    let body = says.to_string();
+    let raw = RawAnswer {
+        status: 200,
+        headers: &[],
+        body: body.as_bytes(),
+    };
+    if let Ok(reply) = service.read_answer(request, raw) {
+        let kept = serde_json::to_string(&reply).unwrap();
+        let read: Reply = serde_json::from_str(&kept).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), kept);
+        // Without tools, a block of an unknown kind has no way back.
+        if request.options.keeps_blocks() {
+            service.write_request(&following(request, &reply)).unwrap();
         }
     }
 }

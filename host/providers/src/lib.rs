@@ -31,7 +31,7 @@ pub use self::structured::StructuredOutput;
 
 pub use self::error::{BaseUrlProblem, ProviderSetupError};
 pub use self::extra::ExtraValue;
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 pub use self::http::RawAnswer;
-#[cfg(feature = "fuzzing")]
-pub use self::service::ReadAnswer;
+#[cfg(any(test, feature = "fuzzing"))]
+pub use self::service::RawService;
