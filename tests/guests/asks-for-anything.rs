@@ -1,8 +1,6 @@
 //! Makes one model call per request, with any options and any parts, and returns how each ended.
 
 use agenthost_sdk::llm::{Extension, Message, Part, Request, Role, complete};
-use agenthost_sdk::Failure;
-
 agenthost_sdk::plugin!(
     inline = r#"
 /// Asks a model for anything.
