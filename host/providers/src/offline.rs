@@ -41,6 +41,10 @@ impl Provider for Offline {
     fn is_offline(&self) -> bool {
         true
     }
+
+    fn runs(&self, _tool: agenthost_core::llm::ServerToolKind) -> bool {
+        true
+    }
 }
 
 /// Returns whether the offline provider made up a reply with this text, as far as its mark shows it: a reply whose schema

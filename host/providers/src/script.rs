@@ -264,6 +264,10 @@ impl Provider for Script {
     fn is_offline(&self) -> bool {
         true
     }
+
+    fn runs(&self, _tool: agenthost_core::llm::ServerToolKind) -> bool {
+        true
+    }
 }
 
 impl Rule {
