@@ -138,8 +138,8 @@ pub mod limits {
 pub mod llm {
     pub use agenthost_core::llm::{
         Allowance, Ask, BoxFuture, CacheTtl, Caching, CallError, CallResult, Counting, Effort, Message, Options, Part,
-        Provider, ProviderError, ProviderErrorKind, ProviderSetting, Quota, RateLimit, Reply, Request, Role, Stop,
-        Usage,
+        Provider, ProviderError, ProviderErrorKind, ProviderSetting, Quota, RateLimit, Reply, Request, Role,
+        ServerToolGrant, ServerToolGrants, ServerToolKind, Stop, Usage,
     };
 }
 
