@@ -202,6 +202,11 @@ impl PartialEq for Tool {
     }
 }
 
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not the function of a tool that takes `{Args}`",
+    label = "not an async function of one argument that returns a `Result` or a `String`",
+    note = "the value of the `Result` has to be `Serialize`, and its error `Display`"
+)]
 /// The function of a tool: an `async` function or closure of one argument, or a closure that returns a future.
 ///
 /// ```
@@ -219,11 +224,6 @@ impl PartialEq for Tool {
 /// ];
 /// # assert_eq!(tools.len(), 3);
 /// ```
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not the function of a tool that takes `{Args}`",
-    label = "not an async function of one argument that returns a `Result` or a `String`",
-    note = "the value of the `Result` has to be `Serialize`, and its error `Display`"
-)]
 pub trait ToolFunction<Args>: AsyncFn(Args) -> <Self as ToolFunction<Args>>::Output + 'static {
     /// The function's output.
     type Output: ToolOutput;

@@ -27,9 +27,9 @@ world desk {
   export task;
 }
 
-/// Not this: the function has a text.
+/// Reports on companies.
 package demo:competitor@0.1.0 {
-  /// Not this either.
+  /// Reports on companies.
   interface task {
     use agenthost:plugin/types@0.1.0.{failure};
     /// One company.
@@ -40,8 +40,7 @@ package demo:competitor@0.1.0 {
     }
     record report { summary: string, sources: list<string> }
     /// Looks into one company.
-    ///
-    /// It takes a while.
+    /// Fails if it is unknown.
     run: async func(topic: topic) -> result<report, failure>;
   }
 }
@@ -66,6 +65,10 @@ package demo:silent@0.1.0 {
   interface task {
     run: async func(input: bool) -> result;
   }
+  /// Not this one.
+  world other {}
+  /// Does nothing.
+  world silent { export task; }
 }
 
 /// A model cannot start it: its result has no JSON form.
@@ -101,7 +104,10 @@ fn a_sub_agent_is_described_by_its_wit() {
     let request = Prompt::new("hi").sub_agent(demo_competitor::run).into_request();
     let tools = definitions(&request);
     assert_eq!(tools[0]["name"], "competitor");
-    assert_eq!(tools[0]["description"], "Looks into one company.\n\nIt takes a while.");
+    assert_eq!(
+        tools[0]["description"],
+        "Reports on companies.\n\nLooks into one company.\nFails if it is unknown."
+    );
     let parameters = &tools[0]["parameters"];
     assert_eq!(
         (&parameters["type"], &parameters["description"]),
@@ -116,7 +122,7 @@ fn a_sub_agent_is_described_by_its_wit() {
 
     assert_eq!(<other_competitor::Run as SubTask>::DESCRIPTION, "Knows the sports.");
     assert_eq!(<title::Run as SubTask>::DESCRIPTION, "Writes a title.");
-    assert_eq!(<silent::Run as SubTask>::DESCRIPTION, "");
+    assert_eq!(<silent::Run as SubTask>::DESCRIPTION, "Does nothing.");
     assert_eq!(<silent::Run as SubTask>::PLUGIN, "demo:silent@0.1.0");
 }
 

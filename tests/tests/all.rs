@@ -66,6 +66,7 @@ mod all {
     mod taking_over;
     mod terminal;
     mod tidy;
+    mod tools;
     mod tree;
     mod untrusted;
     mod untrusted_grants;

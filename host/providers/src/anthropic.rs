@@ -3,48 +3,61 @@
 //! Sampling settings are never sent, because this version of the API rejects them. The prompt cache is used only if the
 //! request's options ask for it, with one breakpoint at the end of the request, or else if the request marks a prefix,
 //! with one breakpoint there. If the API's structured output cannot express a schema, the schema becomes part of the
-//! system text, see [`schema::fit`].
+//! system text, see [`schema::fit`](crate::schema::fit).
 //!
-//! Left out: tools, batches, and sending back a reply's thinking.
+//! In a conversation with tools, thinking and the blocks of server tools go back exactly as they came. A model that
+//! always thinks refuses a forced tool, so such a request is refused before it is sent. Web search and web fetch are the
+//! vendor's tools of this wire; a reply in which it pauses is marked as paused.
+//!
+//! Left out: batches, and every other tool of the vendor.
 
 mod error;
+mod server_tools;
 mod stream;
 
-use std::time::{Duration, SystemTime};
-
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
-use super::body::{self, Assembled, Body};
+use super::body::Assembled;
+use super::conversation::{Block, Content, Conversation, Media, Speaker, invalid};
+use super::draft::Draft;
 use super::error::ProviderSetupError;
-use super::extra::ExtraValue;
 use super::http::{Auth, Bounds, Endpoint, HttpResponse, count, detail};
-use super::quota;
-use super::reasoning;
-use super::schema::{self, Dialect};
-use super::structured::{Form, Forms, StructuredOutput};
+use super::schema::Dialect;
+use super::service::{Service, Wire};
+use super::structured::{Asked, Form};
+use super::tools::Parameters;
+use agenthost_core::llm::extension::ToolArguments;
 use agenthost_core::llm::{
-    CacheTtl, Caching, Counting, Effort, Part, Provider, ProviderError, ProviderErrorKind, Reply, Request, Role, Stop,
+    CacheTtl, Caching, Citation, Counting, Options, ProviderError, Request, Role, Stop, Thinking, ToolCall, ToolChoice,
     Usage,
 };
 
 const BASE_URL: &str = "https://api.anthropic.com";
 const VERSION: &str = "2026-10-21";
-/// The image types that the API accepts.
-const IMAGES: [&str; 4] = ["image/jpeg", "image/png", "image/gif", "image/webp"];
+/// The most tools of one request whose schemas the API enforces.
+const MAX_STRICT: usize = 20;
+/// The models that always think, each up to its version.
+const ALWAYS_THINKING: [&str; 4] = [
+    "claude-sonnet-5-5",
+    "claude-opus-5-5",
+    "claude-fable-5-1",
+    "claude-mythos-5-1",
+];
+const SPEAKER: Speaker = Speaker {
+    wire: "anthropic",
+    name: "anthropic",
+    takes_documents: true,
+};
+
+/// The wire of the Messages API.
+#[derive(Debug, Default)]
+pub struct Messages(());
 
 /// The Messages API at one address with one key.
-#[derive(Debug)]
-pub struct Anthropic {
-    endpoint: Endpoint,
-    forms: Forms,
-}
+pub type Anthropic = Service<Messages>;
 
-impl Anthropic {
+impl Service<Messages> {
     /// Creates a provider for the API below `base_url` (without `/v1`; by default Anthropic's own), with `key` if
     /// the service needs one.
     ///
@@ -73,250 +86,104 @@ impl Anthropic {
         }
         let fixed = [("anthropic-version", VERSION)];
         let endpoint = Endpoint::new(base_url, "v1/messages", Auth::Header("x-api-key"), key, &fixed, bounds)?;
-        Ok(Self {
-            endpoint,
-            forms: Forms::default(),
-        })
-    }
-
-    /// Sets the time until the body of a reply must begin (10 minutes by default). The reply must end within another
-    /// minute.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error of class `config` if `first_byte` is zero.
-    pub fn with_timeout(self, first_byte: Duration) -> Result<Self, ProviderSetupError> {
-        Ok(Self {
-            endpoint: self.endpoint.with_timeout(first_byte)?,
-            ..self
-        })
-    }
-
-    /// Sets the longest silence between two pieces of a reply (30 seconds by default).
-    ///
-    /// # Errors
-    ///
-    /// Returns an error of class `config` if `silence` is zero.
-    pub fn with_silence(self, silence: Duration) -> Result<Self, ProviderSetupError> {
-        Ok(Self {
-            endpoint: self.endpoint.with_silence(silence)?,
-            ..self
-        })
-    }
-
-    /// Adds a header to every request, such as one that a gateway reads.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error of class `config` if the name or the value is invalid, or if the host sets the header itself.
-    pub fn with_header(self, name: &str, value: impl Into<ExtraValue>) -> Result<Self, ProviderSetupError> {
-        Ok(Self {
-            endpoint: self.endpoint.with_header(name, value.into())?,
-            ..self
-        })
-    }
-
-    /// Adds a query parameter to the address of every request, such as `api-version`.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error of class `config` if the name or the value is invalid.
-    pub fn with_query(self, name: &str, value: impl Into<ExtraValue>) -> Result<Self, ProviderSetupError> {
-        Ok(Self {
-            endpoint: self.endpoint.with_query(name, value.into())?,
-            ..self
-        })
-    }
-
-    /// Sets the way in which structured output is requested. This API has no parameter for any JSON object.
-    #[must_use]
-    pub fn with_structured_output(mut self, setting: StructuredOutput) -> Self {
-        self.forms.setting = setting;
-        self
-    }
-
-    async fn call(&self, request: &Request) -> Result<Reply, ProviderError> {
-        let form = self.forms.of(&request.model);
-        let body = encode(request, form)?;
-        let answer = self.endpoint.post(&body).await?;
-        let read = self.read(request, &answer);
-        read.map_err(|error| self.forms.judge(request, form, error))
-    }
-
-    fn read(&self, request: &Request, answer: &HttpResponse) -> Result<Reply, ProviderError> {
-        let failed = !(200..300).contains(&answer.status);
-        let body = match body::read(&answer.body) {
-            Ok(Body::Document(document)) => self.endpoint.without_key(document),
-            Ok(Body::Events { events, .. }) => {
-                let Assembled { body, broke_off } = stream::assembled(events);
-                if broke_off && !failed {
-                    let mut error = self.bad_reply(answer, Some(&body), "the answer is a stream that broke off");
-                    error.kind = ProviderErrorKind::Connection;
-                    return Err(error);
-                }
-                self.endpoint.without_key(body)
-            }
-            Err(_) if failed => return Err(error::classify(&self.endpoint, answer, None)),
-            Err(error) => return Err(self.bad_reply(answer, None, &format!("the answer is not valid JSON: {error}"))),
-        };
-        if failed || error::find(&body).is_some() {
-            let error = error::classify(&self.endpoint, answer, Some(&body));
-            return Err(error.with_usage(usage(&body)));
-        }
-        self.decode(request, answer, &body)
-    }
-
-    fn decode(&self, request: &Request, answer: &HttpResponse, body: &Value) -> Result<Reply, ProviderError> {
-        let bad = |message: &str| self.bad_reply(answer, Some(body), message);
-        let reason = body.get("stop_reason").and_then(Value::as_str);
-        let none = Vec::new();
-        let blocks = match body.get("content") {
-            Some(Value::Array(blocks)) => blocks,
-            // Cut short, but finished and counted.
-            None | Some(Value::Null) if reason.is_some() => &none,
-            _ => return Err(bad("the answer has no content")),
-        };
-        let mut content = Vec::new();
-        for block in blocks {
-            match block.get("type").and_then(Value::as_str) {
-                Some("text") => match block.get("text").and_then(Value::as_str) {
-                    Some(text) => content.push(Part::Text(text.to_owned())),
-                    None => return Err(bad("a text block has no text")),
-                },
-                Some("thinking" | "redacted_thinking") => {}
-                Some(kind) => content.push(Part::Extension {
-                    kind: kind.to_owned(),
-                    json: block.to_string(),
-                }),
-                None => return Err(bad("a block of the answer has no type")),
-            }
-        }
-        if reasoning::is_missing(&content) && request.schema.is_some() {
-            // Some servers take all of the text for reasoning. The schema decides whether the answer is in it.
-            let thinking = blocks.iter().filter_map(|block| block.get("thinking")?.as_str());
-            let thinking: String = thinking.collect();
-            if !thinking.trim().is_empty() {
-                content = vec![Part::Text(reasoning::block(&thinking))];
-            }
-        }
-        let stop = match reason {
-            Some("end_turn") => Stop::End,
-            Some("max_tokens") => Stop::MaxTokens,
-            Some("stop_sequence") => Stop::StopSequence,
-            Some("tool_use") => Stop::ToolUse,
-            Some("refusal") => Stop::Refusal,
-            Some("model_context_window_exceeded") => Stop::ContextFull,
-            _ => Stop::Other,
-        };
-        let refusal = body
-            .get("stop_details")
-            .filter(|_| stop == Stop::Refusal)
-            .and_then(|details| {
-                let word = |name: &str| details.get(name)?.as_str().filter(|text| !text.is_empty());
-                word("explanation").or_else(|| word("category")).map(str::to_owned)
-            });
-        let model = body
-            .get("model")
-            .and_then(Value::as_str)
-            .map_or_else(|| request.model.clone(), |model| self.endpoint.clean(model));
-        Ok(Reply::of(content)
-            .with_model(model)
-            .with_stop(stop)
-            .with_refusal(refusal)
-            .with_usage(usage(body))
-            .with_request_id(error::request_id(answer, Some(body)).and_then(|id| self.endpoint.clean_id(&id)))
-            .with_quota(quota::quota(&answer.headers, SystemTime::now())))
-    }
-
-    fn bad_reply(&self, answer: &HttpResponse, body: Option<&Value>, message: &str) -> ProviderError {
-        let id = error::request_id(answer, body);
-        let kind = ProviderErrorKind::BadReply;
-        let error = self.endpoint.error(answer, kind, message, id.as_deref());
-        error.with_usage(body.and_then(usage))
+        Ok(Self::over(endpoint, Messages(())))
     }
 }
 
-#[cfg(feature = "fuzzing")]
-impl Anthropic {
-    /// Parses a reply as if it had come from the service.
-    ///
-    /// # Errors
-    ///
-    /// Returns the error that the reply reports, or an error if it is not valid.
-    pub fn read_answer(&self, request: &Request, raw: super::RawAnswer<'_>) -> Result<Reply, ProviderError> {
-        self.read(request, &raw.into())
-    }
-}
+impl Wire for Messages {
+    const KIND: &'static str = SPEAKER.wire;
+    const SUMMARY: &'static str = "anthropic";
+    const COUNTING: Counting = Counting::AsUsed;
+    const CACHING: Caching = Caching::Marked;
 
-impl Provider for Anthropic {
-    fn complete<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Reply, ProviderError>> {
-        self.call(request).boxed()
+    fn encode(&self, request: &Request, form: Form) -> Result<Value, ProviderError> {
+        encode(request, form)
     }
 
-    fn kind(&self) -> &'static str {
-        "anthropic"
+    fn assembled(events: Vec<Value>, _ended: bool) -> Assembled {
+        stream::assembled(events)
     }
 
-    fn summary(&self) -> String {
-        format!("anthropic at {}", self.endpoint.address())
+    fn reported(body: &Value) -> Option<&Value> {
+        error::reported(body)
     }
 
-    fn counting(&self) -> Counting {
-        Counting::AsUsed
+    fn request_id(answer: &HttpResponse, body: Option<&Value>) -> Option<String> {
+        error::request_id(answer, body)
     }
 
-    fn caching(&self) -> Caching {
-        Caching::Marked
+    fn usage(body: &Value) -> Option<Usage> {
+        usage(body)
+    }
+
+    fn decode(body: &Value, draft: &mut Draft<'_>) -> Result<Stop, &'static str> {
+        decode(body, draft)
     }
 }
 
 fn encode(request: &Request, form: Form) -> Result<Value, ProviderError> {
+    let options = &request.options;
+    if options.tool_choice.as_ref().is_some_and(ToolChoice::is_forced) && thinks_always(&request.model) {
+        return Err(invalid(format!(
+            "{} always thinks and refuses a forced choice of tools; use tool-choice auto",
+            request.model
+        )));
+    }
+    let Asked { system, schema, .. } = Asked::of(request, form, Dialect::Anthropic);
     let mut body = Map::new();
     body.insert("model".into(), json!(request.model));
     body.insert("max_tokens".into(), json!(request.max_tokens));
-    let mut system = request.system.clone();
-    let mut output = Map::new();
-    if let Some(effort) = request.options.effort {
-        output.insert("effort".into(), json!(effort_name(effort)));
-    }
-    if let Some(wanted) = &request.schema {
-        let fitted = schema::fit(wanted, Dialect::Anthropic)
-            .ok()
-            .filter(|_| form == Form::Schema);
-        if let Some(fitted) = fitted {
-            output.insert("format".into(), json!({"type": "json_schema", "schema": fitted}));
-        } else {
-            system = Some(schema::instruct(system.as_deref(), wanted));
-        }
-    }
+    let mut conversation = encode_conversation(request)?;
     // The breakpoint of the option, at the end, covers the prefix too.
-    let mark = request.mark_prefix.filter(|_| request.options.cache.is_none());
-    match system {
-        // The API rejects a breakpoint at an empty text.
-        Some(system) if mark == Some(0) && !system.is_empty() => {
-            let block = json!({"type": "text", "text": system, "cache_control": {"type": "ephemeral"}});
-            body.insert("system".into(), json!([block]));
+    let mut system = system.map(Value::String);
+    if conversation.is_marked && options.cache.is_none() {
+        let ephemeral = json!({"type": "ephemeral"});
+        match (conversation.last_of_prefix(), system.as_ref().and_then(Value::as_str)) {
+            (Some(block), _) => {
+                block.insert("cache_control".into(), ephemeral);
+            }
+            // The API rejects a breakpoint at an empty text.
+            (None, Some(text)) if !text.is_empty() => {
+                system = Some(json!([{"type": "text", "text": text, "cache_control": ephemeral}]));
+            }
+            (None, _) => {}
         }
-        Some(system) => {
-            body.insert("system".into(), json!(system));
-        }
-        None => {}
     }
-    let mut messages = Vec::new();
-    let mut before = 0;
-    for message in &request.messages {
-        let last = mark.and_then(|mark| mark.checked_sub(before + 1));
-        let content = content(message.role, &message.content, last)?;
-        messages.push(json!({"role": role_name(message.role), "content": content}));
-        before += message.content.len();
+    if let Some(system) = system {
+        body.insert("system".into(), system);
     }
-    body.insert("messages".into(), Value::Array(messages));
+    let tools = tools(options);
+    if !tools.is_empty() {
+        body.insert("tools".into(), Value::Array(tools));
+    }
+    if let Some(choice) = tool_choice(options) {
+        body.insert("tool_choice".into(), choice);
+    }
+    body.insert("messages".into(), conversation.into_messages());
     // Some compatible servers stream unless they are asked not to.
     body.insert("stream".into(), json!(false));
+    if !options.stop.is_empty() {
+        body.insert("stop_sequences".into(), json!(options.stop));
+    }
+    if let Some(thinking) = options.thinking {
+        let mode = match thinking {
+            Thinking::Adaptive => "adaptive",
+            Thinking::Off => "disabled",
+            Thinking::BetweenTools => "between_tools",
+        };
+        body.insert("thinking".into(), json!({"type": mode}));
+    }
+    let mut output = Map::new();
+    if let Some(effort) = options.effort {
+        output.insert("effort".into(), json!(effort.name()));
+    }
+    if let Some(schema) = schema {
+        output.insert("format".into(), json!({"type": "json_schema", "schema": schema}));
+    }
     if !output.is_empty() {
         body.insert("output_config".into(), Value::Object(output));
     }
-    if let Some(ttl) = request.options.cache {
+    if let Some(ttl) = options.cache {
         let ttl = match ttl {
             CacheTtl::FiveMinutes => "5m",
             CacheTtl::OneHour => "1h",
@@ -326,56 +193,246 @@ fn encode(request: &Request, form: Form) -> Result<Value, ProviderError> {
     Ok(Value::Object(body))
 }
 
-fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::User => "user",
-        Role::Assistant => "assistant",
-    }
+/// Returns whether the model with this id, with or without a date and the prefix of a gateway, thinks on every request.
+fn thinks_always(model: &str) -> bool {
+    let model = model.to_ascii_lowercase().replace('.', "-");
+    ALWAYS_THINKING.iter().any(|name| {
+        let after = model.split_once(name).map(|(_, after)| after);
+        after.is_some_and(|after| !after.starts_with(|c: char| c.is_ascii_digit()))
+    })
 }
 
-fn effort_name(effort: Effort) -> &'static str {
-    match effort {
-        Effort::Low => "low",
-        Effort::Medium => "medium",
-        Effort::High => "high",
-        Effort::Xhigh => "xhigh",
-        Effort::Max => "max",
-    }
-}
-
-/// Encodes `parts`; `last` is the index of the last part of a marked prefix, if it is one of these.
-fn content(role: Role, parts: &[Part], last: Option<usize>) -> Result<Value, ProviderError> {
-    if let ([Part::Text(text)], None | Some(1..)) = (parts, last) {
-        return Ok(json!(text));
-    }
-    let invalid = |message: String| ProviderError::new(ProviderErrorKind::InvalidRequest, message);
-    let blocks = parts.iter().map(|part| match part {
-        Part::Text(text) => Ok(json!({"type": "text", "text": text})),
-        Part::Media { .. } if role == Role::Assistant => {
-            Err(invalid("anthropic takes media in user messages only".to_owned()))
+fn tools(options: &Options) -> Vec<Value> {
+    let mut strict = 0;
+    let mut tools: Vec<Value> = Vec::new();
+    for tool in &options.tools {
+        let mut definition = json!({"name": tool.name, "description": tool.description});
+        let parameters = Parameters::of(tool, Dialect::Anthropic);
+        let is_strict = parameters.is_strict && strict < MAX_STRICT;
+        if let Some(members) = definition.as_object_mut() {
+            if is_strict {
+                strict += 1;
+                members.insert("input_schema".into(), parameters.schema);
+                members.insert("strict".into(), json!(true));
+            } else {
+                members.insert("input_schema".into(), tool.parameters.clone());
+            }
         }
-        Part::Media { mime, data } => {
-            let kind = match mime.as_str() {
-                "application/pdf" => "document",
-                image if IMAGES.contains(&image) => "image",
-                other => {
-                    let known = IMAGES.join(", ");
-                    return Err(invalid(format!(
-                        "anthropic takes {known} and application/pdf, not {other:?}"
-                    )));
-                }
+        tools.push(definition);
+    }
+    tools.extend(options.server_tools.iter().map(server_tools::definition));
+    tools
+}
+
+fn tool_choice(options: &Options) -> Option<Value> {
+    let single = options.parallel_tools == Some(false);
+    let mut choice = match &options.tool_choice {
+        None if single => json!({"type": "auto"}),
+        None => return None,
+        // Without calls, there are no parallel ones.
+        Some(ToolChoice::None) => return Some(json!({"type": "none"})),
+        Some(ToolChoice::Auto) => json!({"type": "auto"}),
+        Some(ToolChoice::Any) => json!({"type": "any"}),
+        Some(ToolChoice::Tool(name)) => json!({"type": "tool", "name": name}),
+    };
+    if let Some(members) = choice.as_object_mut().filter(|_| single) {
+        members.insert("disable_parallel_tool_use".into(), json!(true));
+    }
+    Some(choice)
+}
+
+/// The messages as JSON.
+struct Encoded {
+    messages: Vec<(Role, Vec<Value>)>,
+    /// The last block of the prefix that can have a breakpoint: the message, and the block in it.
+    last_of_prefix: Option<(usize, usize)>,
+    is_marked: bool,
+}
+
+impl Encoded {
+    fn last_of_prefix(&mut self) -> Option<&mut Map<String, Value>> {
+        let (message, block) = self.last_of_prefix?;
+        self.messages.get_mut(message)?.1.get_mut(block)?.as_object_mut()
+    }
+
+    fn into_messages(self) -> Value {
+        let messages = self.messages.into_iter().map(|(role, mut blocks)| {
+            let role = match role {
+                Role::User => "user",
+                Role::Assistant => "assistant",
             };
-            let source = json!({"type": "base64", "media_type": mime, "data": BASE64.encode(data)});
-            Ok(json!({"type": kind, "source": source}))
-        }
-        Part::Extension { kind, .. } => Err(invalid(format!("anthropic has no content of kind {kind:?}"))),
-    });
-    let mut blocks = blocks.collect::<Result<Vec<_>, _>>()?;
-    let marked = last.and_then(|last| blocks.get_mut(last)?.as_object_mut());
-    if let Some(block) = marked {
-        block.insert("cache_control".into(), json!({"type": "ephemeral"}));
+            let content = match blocks.as_mut_slice() {
+                [only] => plain_text(only).unwrap_or(Value::Array(blocks)),
+                _ => Value::Array(blocks),
+            };
+            json!({"role": role, "content": content})
+        });
+        messages.collect()
     }
-    Ok(Value::Array(blocks))
+}
+
+/// Takes the text of a block that has nothing else.
+fn plain_text(block: &mut Value) -> Option<Value> {
+    let members = block.as_object_mut().filter(|members| members.len() == 2)?;
+    (members.get("type")? == "text").then(|| members.remove("text"))?
+}
+
+fn encode_conversation(request: &Request) -> Result<Encoded, ProviderError> {
+    let conversation = Conversation::of(request, &SPEAKER)?;
+    let mut last_of_prefix = None;
+    let mut messages = Vec::with_capacity(conversation.turns.len());
+    for turn in conversation.turns {
+        // The API accepts no blank text beside other content, although it writes some.
+        let is_kept = |block: &Block<'_>| {
+            !matches!(&block.content, Content::Text { text, citations }
+                if turn.role == Role::Assistant && citations.is_empty() && text.trim().is_empty())
+        };
+        let has_other = turn.blocks.iter().any(is_kept);
+        let mut blocks = Vec::with_capacity(turn.blocks.len());
+        for block in turn.blocks.iter().filter(|block| !has_other || is_kept(block)) {
+            // A block that goes back as it came cannot be changed.
+            let is_own = match &block.content {
+                Content::Echo(_) => false,
+                Content::ToolCall(call) => call.echo.is_none(),
+                Content::Text { .. } | Content::Image(_) | Content::Document(_) | Content::ToolResult(_) => true,
+            };
+            if block.in_prefix && is_own {
+                last_of_prefix = Some((messages.len(), blocks.len()));
+            }
+            blocks.push(encode_content(&block.content));
+        }
+        messages.push((turn.role, blocks));
+    }
+    Ok(Encoded {
+        messages,
+        last_of_prefix,
+        is_marked: conversation.is_marked,
+    })
+}
+
+fn encode_content(content: &Content<'_>) -> Value {
+    let media = |kind: &str, media: &Media<'_>| {
+        let source = json!({"type": "base64", "media_type": media.mime, "data": media.base64()});
+        json!({"type": kind, "source": source})
+    };
+    match content {
+        Content::Text { text, citations } => {
+            let mut block = json!({"type": "text", "text": text});
+            let cited: Vec<_> = citations.iter().filter_map(|citation| citation.echo.as_ref()).collect();
+            if let Some(members) = block.as_object_mut().filter(|_| !cited.is_empty()) {
+                let cited = cited.into_iter().map(|echo| echo.block.clone());
+                members.insert("citations".into(), cited.collect());
+            }
+            block
+        }
+        Content::Image(image) => media("image", image),
+        Content::Document(document) => media("document", document),
+        Content::ToolCall(call) => match &call.echo {
+            Some(echo) => echo.block.clone(),
+            None => tool_use(call),
+        },
+        Content::ToolResult(result) => {
+            let mut block = json!({"type": "tool_result", "tool_use_id": id(&result.id), "content": result.content});
+            if let Some(members) = block.as_object_mut().filter(|_| result.is_error) {
+                members.insert("is_error".into(), json!(true));
+            }
+            block
+        }
+        Content::Echo(block) => block.clone(),
+    }
+}
+
+/// Writes a call.
+fn tool_use(call: &ToolCall) -> Value {
+    let input = match &call.arguments {
+        ToolArguments::Object(arguments) => Value::Object(arguments.clone()),
+        // The form that the vendor documents for arguments that a model got wrong.
+        ToolArguments::Invalid(text) => json!({"INVALID_JSON": text}),
+    };
+    json!({"type": "tool_use", "id": id(&call.id), "name": call.name, "input": input})
+}
+
+/// The id of a call as the API accepts it. Other services write other characters.
+fn id(id: &str) -> String {
+    let fit = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
+    id.chars().map(fit).collect()
+}
+
+fn decode(body: &Value, draft: &mut Draft<'_>) -> Result<Stop, &'static str> {
+    let reason = body.get("stop_reason").and_then(Value::as_str);
+    let none = Vec::new();
+    let blocks = match body.get("content") {
+        Some(Value::Array(blocks)) => blocks,
+        // Cut short, but finished and counted.
+        None | Some(Value::Null) if reason.is_some() => &none,
+        _ => return Err("the answer has no content"),
+    };
+    let mut uses = server_tools::ServerUses::default();
+    draft.earlier().for_each(|block| drop(uses.read(&block)));
+    for block in blocks {
+        let text = |name: &str| block.get(name).and_then(Value::as_str);
+        match text("type") {
+            Some("text") => {
+                draft.text(text("text").ok_or("a text block has no text")?);
+                let citations = block.get("citations").and_then(Value::as_array);
+                for citation in citations.into_iter().flatten() {
+                    draft.citation(citation_of(citation, &uses), Some(citation));
+                }
+            }
+            Some("thinking" | "redacted_thinking") => {
+                draft.reasoning(text("thinking").unwrap_or_default());
+                draft.echo(block.clone());
+            }
+            Some("tool_use") if draft.keeps_blocks() => {
+                let name = text("name").ok_or("a tool call of the answer has no name")?;
+                let arguments = match block.get("input") {
+                    Some(Value::Object(input)) => ToolArguments::Object(input.clone()),
+                    None | Some(Value::Null) => ToolArguments::read(""),
+                    Some(Value::String(text)) => super::tools::arguments(text),
+                    Some(other) => ToolArguments::Invalid(other.to_string()),
+                };
+                let id = draft.id(text("id"));
+                // Only the form of the API can go back.
+                let is_sound = text("id") == Some(&id) && block.get("input").is_some_and(Value::is_object);
+                draft.tool_call(id, name, arguments, Some(block).filter(|_| is_sound), tool_use);
+            }
+            Some(kind) => {
+                draft.unknown(kind, block);
+                if let Some(report) = uses.read(block) {
+                    draft.search(report);
+                }
+            }
+            None => return Err("a block of the answer has no type"),
+        }
+    }
+    let stop = match reason {
+        Some("end_turn") => Stop::End,
+        Some("max_tokens") => Stop::MaxTokens,
+        Some("stop_sequence") => Stop::StopSequence,
+        Some("tool_use") => Stop::ToolUse,
+        Some("refusal") => Stop::Refusal,
+        Some("model_context_window_exceeded") => Stop::ContextFull,
+        _ => Stop::Other,
+    };
+    draft.is_paused = reason == Some("pause_turn") && draft.keeps_blocks();
+    let details = body.get("stop_details").filter(|_| stop == Stop::Refusal);
+    draft.refusal = details.and_then(|details| {
+        let word = |name: &str| details.get(name)?.as_str().filter(|text| !text.is_empty());
+        word("explanation").or_else(|| word("category")).map(str::to_owned)
+    });
+    Ok(stop)
+}
+
+fn citation_of(citation: &Value, uses: &server_tools::ServerUses) -> Citation {
+    let text = |name: &str| citation.get(name).and_then(Value::as_str);
+    let title = text("title").or_else(|| text("document_title"));
+    let url = text("url").or_else(|| uses.url_of_page(title)).unwrap_or_default();
+    Citation {
+        url: url.to_owned(),
+        title: title.map(str::to_owned),
+        quote: text("cited_text").map(str::to_owned),
+        ..Citation::default()
+    }
 }
 
 /// The token counts of a body; `None` if there are none. This API's `input_tokens` do *not* include the tokens that
@@ -392,6 +449,7 @@ fn usage(body: &Value) -> Option<Usage> {
     let cached_input = optional("cache_read_input_tokens")?;
     let cache_write_input = optional("cache_creation_input_tokens")?;
     let input = required("input_tokens")? + cached_input + cache_write_input;
+    let searches = usage.pointer("/server_tool_use/web_search_requests").and_then(count);
     // A request always has input; some servers report zeros if they did not count.
     (input > 0).then(|| Usage {
         input,
@@ -399,8 +457,18 @@ fn usage(body: &Value) -> Option<Usage> {
         cache_write_input,
         output,
         reasoning_output: detail(usage.pointer("/output_tokens_details/thinking_tokens"), output),
-        searches: 0,
+        searches: searches.unwrap_or_else(|| successful_searches(body)),
     })
+}
+
+/// The searches that a body shows, for a service that does not count them. A failed one is not billed.
+fn successful_searches(body: &Value) -> u64 {
+    let blocks = body.get("content").and_then(Value::as_array).into_iter().flatten();
+    let found = blocks.filter(|block| {
+        let kind = block.get("type").and_then(Value::as_str);
+        kind == Some("web_search_tool_result") && block.get("content").is_some_and(Value::is_array)
+    });
+    found.count() as u64
 }
 
 #[cfg(test)]

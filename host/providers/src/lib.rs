@@ -5,6 +5,10 @@
 
 pub mod anthropic;
 mod body;
+#[cfg(test)]
+mod conformance;
+mod conversation;
+mod draft;
 mod error;
 mod errors;
 mod extra;
@@ -12,15 +16,22 @@ mod http;
 mod mend;
 pub mod offline;
 pub mod openai;
+mod openai_api;
 mod quota;
 pub mod reasoning;
+pub mod responses;
 pub mod schema;
 pub mod script;
+mod service;
 mod structured;
+mod tools;
 
+pub use self::service::Service;
 pub use self::structured::StructuredOutput;
 
 pub use self::error::{BaseUrlProblem, ProviderSetupError};
 pub use self::extra::ExtraValue;
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 pub use self::http::RawAnswer;
+#[cfg(any(test, feature = "fuzzing"))]
+pub use self::service::RawService;

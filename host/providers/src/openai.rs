@@ -1,51 +1,65 @@
 //! OpenAI's chat completions API, without streaming, which most model servers implement.
 //!
 //! The variations of other servers are accepted: no key, no usage, content as parts or `null`, an error with a status
-//! of success, a numeric error code, a stream that was not asked for. If strict structured output cannot express a
-//! schema, the schema becomes part of the system text, see [`schema::fit`]. The cache option and a marked prefix are not
-//! sent, because these services cache prompts automatically.
+//! of success, a numeric error code, a stream that was not asked for, calls of tools without ids. If strict structured
+//! output cannot express a schema, the schema becomes part of the system text, see
+//! [`schema::fit`](crate::schema::fit). The cache option and a marked prefix are not sent, because these services cache
+//! prompts automatically.
 //!
-//! Left out: the Responses API, tools, and sampling settings.
+//! In a conversation with tools, the members of a message that only the service understands go back as they came, such
+//! as `reasoning_content` and the signature of a call. The API has no mark for a failed call: its result begins with
+//! `Error: `. OpenAI's own models since gpt-5.4 have no tools on this API unless they do not reason; they need
+//! [`responses`](crate::responses).
+//!
+//! Left out: server tools, which this API does not have, and sampling settings.
 
 mod error;
 mod max_tokens;
 mod stream;
 
-use std::time::{Duration, SystemTime};
-
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
 pub use self::max_tokens::MaxTokensField;
-use super::body::{self, Assembled, Body};
+use super::body::Assembled;
+use super::conversation::{Content, Conversation, Speaker, Turn};
+use super::draft::Draft;
 use super::error::ProviderSetupError;
-use super::extra::ExtraValue;
-use super::http::{Auth, Bounds, Endpoint, HttpResponse, count, detail};
-use super::quota;
-use super::reasoning;
-use super::schema::{self, Dialect};
-use super::structured::{Form, Forms, StructuredOutput};
+use super::http::{Auth, Bounds, Endpoint, HttpResponse};
+use super::openai_api::{self, CallInReply};
+use super::schema::Dialect;
+use super::service::{Service, Wire};
+use super::structured::{Asked, Form};
 use agenthost_core::llm::{
-    Caching, Counting, Effort, Part, Provider, ProviderError, ProviderErrorKind, Reply, Request, Role, Stop, Usage,
+    Caching, Citation, Counting, ProviderError, Request, Role, Stop, ToolCall, ToolChoice, Usage,
 };
 
-const BASE_URL: &str = "https://api.openai.com/v1";
-/// The image types that the API accepts.
-const IMAGES: [&str; 4] = ["image/jpeg", "image/png", "image/gif", "image/webp"];
+const SPEAKER: Speaker = Speaker {
+    wire: "openai",
+    name: "an openai-compatible provider",
+    takes_documents: false,
+};
+/// The members of a message that are read, so that they are not kept for their own sake.
+const KNOWN: [&str; 7] = [
+    "role",
+    "content",
+    "refusal",
+    "annotations",
+    "audio",
+    "tool_calls",
+    "function_call",
+];
 
-/// A chat completions service at one address.
-#[derive(Debug)]
-pub struct OpenAi {
-    endpoint: Endpoint,
+/// The wire of chat completions.
+#[derive(Debug, Default)]
+pub struct Chat {
     max_tokens: MaxTokensField,
-    forms: Forms,
 }
 
-impl OpenAi {
+/// A chat completions service at one address.
+pub type OpenAi = Service<Chat>;
+
+impl Service<Chat> {
     /// Creates a provider for the service below `base_url` (with its `/v1`; by default OpenAI's own), with `key` if the
     /// service needs one.
     ///
@@ -77,193 +91,289 @@ impl OpenAi {
         max_tokens: MaxTokensField,
         bounds: Bounds,
     ) -> Result<Self, ProviderSetupError> {
-        let base_url = base_url.unwrap_or(BASE_URL);
+        let base_url = base_url.unwrap_or(openai_api::ADDRESS);
         let endpoint = Endpoint::new(base_url, "chat/completions", Auth::Bearer, key, &[], bounds)?;
-        Ok(Self {
-            endpoint,
-            max_tokens,
-            forms: Forms::default(),
-        })
-    }
-
-    /// Sets the time until the body of a reply must begin (10 minutes by default). The reply must end within another
-    /// minute.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error of class `config` if `first_byte` is zero.
-    pub fn with_timeout(self, first_byte: Duration) -> Result<Self, ProviderSetupError> {
-        Ok(Self {
-            endpoint: self.endpoint.with_timeout(first_byte)?,
-            ..self
-        })
-    }
-
-    /// Sets the longest silence between two pieces of a reply (30 seconds by default).
-    ///
-    /// # Errors
-    ///
-    /// Returns an error of class `config` if `silence` is zero.
-    pub fn with_silence(self, silence: Duration) -> Result<Self, ProviderSetupError> {
-        Ok(Self {
-            endpoint: self.endpoint.with_silence(silence)?,
-            ..self
-        })
-    }
-
-    /// Adds a header to every request, such as one that a gateway reads.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error of class `config` if the name or the value is invalid, or if the host sets the header itself.
-    pub fn with_header(self, name: &str, value: impl Into<ExtraValue>) -> Result<Self, ProviderSetupError> {
-        Ok(Self {
-            endpoint: self.endpoint.with_header(name, value.into())?,
-            ..self
-        })
-    }
-
-    /// Adds a query parameter to the address of every request, such as `api-version`.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error of class `config` if the name or the value is invalid.
-    pub fn with_query(self, name: &str, value: impl Into<ExtraValue>) -> Result<Self, ProviderSetupError> {
-        Ok(Self {
-            endpoint: self.endpoint.with_query(name, value.into())?,
-            ..self
-        })
-    }
-
-    /// Sets the way in which structured output is requested.
-    #[must_use]
-    pub fn with_structured_output(mut self, setting: StructuredOutput) -> Self {
-        self.forms.setting = setting;
-        self
-    }
-
-    async fn call(&self, request: &Request) -> Result<Reply, ProviderError> {
-        let form = self.forms.of(&request.model);
-        let body = encode(request, self.max_tokens, form)?;
-        let answer = self.endpoint.post(&body).await?;
-        let read = self.read(request, &answer);
-        read.map_err(|error| self.forms.judge(request, form, error))
-    }
-
-    fn read(&self, request: &Request, answer: &HttpResponse) -> Result<Reply, ProviderError> {
-        let failed = !(200..300).contains(&answer.status);
-        let body = match body::read(&answer.body) {
-            Ok(Body::Document(document)) => self.endpoint.without_key(document),
-            Ok(Body::Events { events, ended }) => {
-                let Assembled { body, broke_off } = stream::assembled(events, ended);
-                if broke_off && !failed {
-                    let mut error = self.bad_reply(answer, Some(&body), "the answer is a stream that broke off");
-                    error.kind = ProviderErrorKind::Connection;
-                    return Err(error);
-                }
-                self.endpoint.without_key(body)
-            }
-            Err(_) if failed => return Err(error::classify(&self.endpoint, answer, None, self.max_tokens)),
-            Err(error) => return Err(self.bad_reply(answer, None, &format!("the answer is not valid JSON: {error}"))),
-        };
-        if failed || error::find(&body).is_some() {
-            let error = error::classify(&self.endpoint, answer, Some(&body), self.max_tokens);
-            let error = error.with_usage(usage(&body));
-            return match error.kind {
-                // The model has answered; its reply is judged as any other.
-                ProviderErrorKind::InvalidReply if request.schema.is_some() => Ok(rejected(request, &body, error)),
-                _ => Err(error),
-            };
-        }
-        self.decode(request, answer, &body)
-    }
-
-    fn decode(&self, request: &Request, answer: &HttpResponse, body: &Value) -> Result<Reply, ProviderError> {
-        let bad = |message: &str| self.bad_reply(answer, Some(body), message);
-        let Some(choice) = body.pointer("/choices/0") else {
-            return Err(bad("the answer has no choices"));
-        };
-        let reason = choice.get("finish_reason").and_then(Value::as_str);
-        let nothing = json!({});
-        let message = match choice.get("message") {
-            Some(message) if message.is_object() => message,
-            // Cut short by a filter, for example, but finished and counted.
-            None | Some(Value::Null) if reason.is_some() => &nothing,
-            _ => return Err(bad("the answer has no message")),
-        };
-        let mut refusal = message
-            .get("refusal")
-            .and_then(Value::as_str)
-            .filter(|text| !text.is_empty())
-            .map(str::to_owned);
-        let mut content = Vec::new();
-        match message.get("content") {
-            None | Some(Value::Null) => {}
-            Some(Value::String(text)) => {
-                if !text.is_empty() {
-                    content.push(Part::Text(text.clone()));
-                }
-            }
-            Some(Value::Array(parts)) => {
-                for part in parts {
-                    match part.get("type").and_then(Value::as_str) {
-                        Some("text" | "output_text") => match part.get("text").and_then(Value::as_str) {
-                            Some(text) => content.push(Part::Text(text.to_owned())),
-                            None => return Err(bad("a text part of the answer has no text")),
-                        },
-                        Some("refusal") => {
-                            let words = part.get("refusal").and_then(Value::as_str).map(str::to_owned);
-                            refusal = refusal.or(words);
-                        }
-                        Some("thinking" | "reasoning") => {}
-                        Some(kind) => content.push(Part::Extension {
-                            kind: kind.to_owned(),
-                            json: part.to_string(),
-                        }),
-                        None => return Err(bad("a part of the answer has no type")),
-                    }
-                }
-            }
-            Some(_) => return Err(bad("the answer's content is neither text nor parts")),
-        }
-        if reasoning::is_missing(&content)
-            && request.schema.is_some()
-            && let Some(text) = reasoning_text(message)
-        {
-            // Some servers take all of the text for reasoning. The schema decides whether the answer is in it.
-            content = vec![Part::Text(reasoning::block(text))];
-        }
-        let stop = if refusal.is_some() { Stop::Refusal } else { stop(reason) };
-        let model = body
-            .get("model")
-            .and_then(Value::as_str)
-            .map_or_else(|| request.model.clone(), |model| self.endpoint.clean(model));
-        Ok(Reply::of(content)
-            .with_model(model)
-            .with_stop(stop)
-            .with_refusal(refusal)
-            .with_usage(usage(body))
-            .with_request_id(error::request_id(answer).and_then(|id| self.endpoint.clean_id(&id)))
-            .with_quota(quota::quota(&answer.headers, SystemTime::now())))
-    }
-
-    fn bad_reply(&self, answer: &HttpResponse, body: Option<&Value>, message: &str) -> ProviderError {
-        let id = error::request_id(answer);
-        let kind = ProviderErrorKind::BadReply;
-        let error = self.endpoint.error(answer, kind, message, id.as_deref());
-        error.with_usage(body.and_then(usage))
+        Ok(Self::over(endpoint, Chat { max_tokens }))
     }
 }
 
-/// The reply that a service rejected because it violates the schema, with the text that the service kept of it.
-fn rejected(request: &Request, body: &Value, error: ProviderError) -> Reply {
-    let text = body.pointer("/error/failed_generation").and_then(Value::as_str);
-    Reply::of(text.map(|text| Part::Text(text.to_owned())).into_iter().collect())
-        .with_model(&request.model)
-        .with_stop(Stop::Other)
-        .with_usage(error.usage.map(|usage| *usage))
-        .with_request_id(error.request_id)
-        .with_quota(error.quota)
+impl Wire for Chat {
+    const KIND: &'static str = SPEAKER.wire;
+    const SUMMARY: &'static str = "openai-compatible";
+    const COUNTING: Counting = Counting::UpFront;
+    const CACHING: Caching = Caching::Automatic;
+
+    fn encode(&self, request: &Request, form: Form) -> Result<Value, ProviderError> {
+        encode(request, self.max_tokens, form)
+    }
+
+    fn assembled(events: Vec<Value>, ended: bool) -> Assembled {
+        stream::assembled(events, ended)
+    }
+
+    fn reported(body: &Value) -> Option<&Value> {
+        error::reported(body)
+    }
+
+    fn request_id(answer: &HttpResponse, _body: Option<&Value>) -> Option<String> {
+        openai_api::request_id(answer)
+    }
+
+    fn usage(body: &Value) -> Option<Usage> {
+        openai_api::usage(body)
+    }
+
+    fn decode(body: &Value, draft: &mut Draft<'_>) -> Result<Stop, &'static str> {
+        decode(body, draft)
+    }
+
+    fn explain(&self, endpoint: &Endpoint, _request: &Request, error: ProviderError) -> ProviderError {
+        error::explain(endpoint, error, self.max_tokens)
+    }
+}
+
+fn encode(request: &Request, max_tokens: MaxTokensField, form: Form) -> Result<Value, ProviderError> {
+    let options = &request.options;
+    if !options.server_tools.is_empty() {
+        let names = openai_api::names(&options.server_tools);
+        let mut error = SPEAKER.cannot(&format!("has no {names} on chat completions"));
+        error.setting = Some(error::RESPONSES);
+        return Err(error);
+    }
+    let Asked {
+        system,
+        schema,
+        any_object,
+    } = Asked::of(request, form, Dialect::OpenAi);
+    let mut body = Map::new();
+    body.insert("model".into(), json!(request.model));
+    let mut messages = Vec::new();
+    if let Some(system) = system {
+        messages.push(json!({"role": "system", "content": system}));
+    }
+    for turn in Conversation::of(request, &SPEAKER)?.turns {
+        match turn.role {
+            Role::User => encode_user(&turn, &mut messages),
+            Role::Assistant => messages.push(encode_assistant(&turn)),
+        }
+    }
+    body.insert("messages".into(), Value::Array(messages));
+    if !options.tools.is_empty() {
+        let functions = openai_api::functions(options).map(|mut function| {
+            // Not every server knows the member, and this is its default.
+            if function.get("strict").is_some_and(|strict| strict == false) {
+                function.shift_remove("strict");
+            }
+            json!({"type": "function", "function": function})
+        });
+        body.insert("tools".into(), functions.collect());
+    }
+    if let Some(choice) = &options.tool_choice {
+        let choice = match choice {
+            ToolChoice::Auto => json!("auto"),
+            ToolChoice::None => json!("none"),
+            ToolChoice::Any => json!("required"),
+            ToolChoice::Tool(name) => json!({"type": "function", "function": {"name": name}}),
+        };
+        body.insert("tool_choice".into(), choice);
+    }
+    if let Some(parallel) = options.parallel_tools {
+        body.insert("parallel_tool_calls".into(), json!(parallel));
+    }
+    // Some servers stream unless they are asked not to.
+    body.insert("stream".into(), json!(false));
+    let field = match max_tokens {
+        MaxTokensField::MaxCompletionTokens => "max_completion_tokens",
+        MaxTokensField::MaxTokens => "max_tokens",
+    };
+    body.insert(field.into(), json!(request.max_tokens));
+    if let Some(schema) = schema {
+        let name = openai_api::schema_name(request.schema.as_ref());
+        let described = json!({"name": name, "strict": true, "schema": schema});
+        body.insert(
+            "response_format".into(),
+            json!({"type": "json_schema", "json_schema": described}),
+        );
+    } else if any_object {
+        body.insert("response_format".into(), json!({"type": "json_object"}));
+    }
+    if let Some(effort) = openai_api::effort(options) {
+        body.insert("reasoning_effort".into(), json!(effort));
+    }
+    if !options.stop.is_empty() {
+        body.insert("stop".into(), json!(options.stop));
+    }
+    Ok(Value::Object(body))
+}
+
+/// Writes the message of a user: each result of a tool is a message of its own, before the rest.
+fn encode_user(turn: &Turn<'_>, messages: &mut Vec<Value>) {
+    let before = messages.len();
+    let mut parts = Vec::new();
+    for block in &turn.blocks {
+        match &block.content {
+            Content::ToolResult(result) => messages.push(json!({
+                "role": "tool",
+                "tool_call_id": result.id,
+                "content": openai_api::result_text(result),
+            })),
+            Content::Image(image) => {
+                parts.push(json!({"type": "image_url", "image_url": {"url": image.data_url()}}));
+            }
+            other => parts.extend(text_part(other)),
+        }
+    }
+    if !parts.is_empty() || messages.len() == before {
+        messages.push(json!({"role": "user", "content": joined(parts)}));
+    }
+}
+
+fn encode_assistant(turn: &Turn<'_>) -> Value {
+    let mut message = Map::from_iter([
+        ("role".to_owned(), json!("assistant")),
+        ("content".to_owned(), Value::Null),
+    ]);
+    let (mut parts, mut calls) = (Vec::new(), Vec::new());
+    for block in &turn.blocks {
+        match &block.content {
+            Content::ToolCall(call) => calls.push(match &call.echo {
+                Some(echo) => echo.block.clone(),
+                None => tool_call(call),
+            }),
+            // The members of a message, and parts of its content.
+            Content::Echo(block) => {
+                for (name, value) in block.as_object().into_iter().flatten() {
+                    match (name.as_str(), value) {
+                        ("content", Value::Array(own)) => parts.extend(own.iter().cloned()),
+                        (name, _) if KNOWN.contains(&name) => {}
+                        _ => drop(message.insert(name.clone(), value.clone())),
+                    }
+                }
+            }
+            other => parts.extend(text_part(other)),
+        }
+    }
+    // Without calls, the API wants content.
+    if !parts.is_empty() || calls.is_empty() {
+        message.insert("content".into(), joined(parts));
+    }
+    if !calls.is_empty() {
+        message.insert("tool_calls".into(), Value::Array(calls));
+    }
+    Value::Object(message)
+}
+
+fn text_part(content: &Content<'_>) -> Option<Value> {
+    match content {
+        Content::Text { text, .. } => Some(json!({"type": "text", "text": text})),
+        _ => None,
+    }
+}
+
+/// The content of a message: a text if it has nothing else.
+fn joined(parts: Vec<Value>) -> Value {
+    if let [only] = parts.as_slice()
+        && only.get("type").is_some_and(|kind| kind == "text")
+        && let Some(text) = only.get("text")
+    {
+        return text.clone();
+    }
+    Value::Array(parts)
+}
+
+fn tool_call(call: &ToolCall) -> Value {
+    let function = json!({"name": call.name, "arguments": call.arguments.text()});
+    json!({"id": call.id, "type": "function", "function": function})
+}
+
+fn decode(body: &Value, draft: &mut Draft<'_>) -> Result<Stop, &'static str> {
+    let choice = body.pointer("/choices/0").ok_or("the answer has no choices")?;
+    let reason = choice.get("finish_reason").and_then(Value::as_str);
+    let nothing = json!({});
+    let message = match choice.get("message") {
+        Some(message) if message.is_object() => message,
+        // Cut short by a filter, for example, but finished and counted.
+        None | Some(Value::Null) if reason.is_some() => &nothing,
+        _ => return Err("the answer has no message"),
+    };
+    let words = |value: &Value| {
+        value
+            .get("refusal")?
+            .as_str()
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned)
+    };
+    draft.refusal = words(message);
+    draft.reasoning(reasoning_text(message).unwrap_or_default());
+    keep_members(message, draft);
+    match message.get("content") {
+        None | Some(Value::Null) => {}
+        Some(Value::String(text)) => {
+            if !text.is_empty() {
+                draft.text(text);
+            }
+        }
+        Some(Value::Array(parts)) => {
+            for part in parts {
+                match part.get("type").and_then(Value::as_str) {
+                    Some("text" | "output_text") => {
+                        let text = part.get("text").and_then(Value::as_str);
+                        draft.text(text.ok_or("a text part of the answer has no text")?);
+                    }
+                    Some("refusal") => draft.refusal = draft.refusal.take().or_else(|| words(part)),
+                    Some("thinking" | "reasoning") => draft.echo(json!({"content": [part]})),
+                    Some(_) if draft.keeps_blocks() => draft.echo(json!({"content": [part]})),
+                    Some(kind) => draft.unknown(kind, part),
+                    None => return Err("a part of the answer has no type"),
+                }
+            }
+        }
+        Some(_) => return Err("the answer's content is neither text nor parts"),
+    }
+    let list = |name: &str| message.get(name).and_then(Value::as_array).into_iter().flatten();
+    let citations = list("annotations").filter_map(|annotation| citation_of(annotation.get("url_citation")?));
+    citations.for_each(|citation| draft.citation(citation, None));
+    if draft.keeps_blocks() {
+        for call in list("tool_calls") {
+            let call = CallInReply {
+                block: call,
+                id_member: "id",
+                function: call.get("function").unwrap_or(&nothing),
+                rebuild: tool_call,
+            };
+            call.read(draft)?;
+        }
+    }
+    Ok(stop(reason))
+}
+
+/// Keeps the members of a message that only the service understands.
+fn keep_members(message: &Value, draft: &mut Draft<'_>) {
+    let is_empty = |value: &Value| match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        _ => false,
+    };
+    let members = message.as_object().into_iter().flatten();
+    let own = members.filter(|(name, value)| !KNOWN.contains(&name.as_str()) && !is_empty(value));
+    let own: Map<String, Value> = own.map(|(name, value)| (name.clone(), value.clone())).collect();
+    if !own.is_empty() {
+        draft.echo(Value::Object(own));
+    }
+}
+
+fn citation_of(citation: &Value) -> Option<Citation> {
+    let text = |name: &str| citation.get(name).and_then(Value::as_str).map(str::to_owned);
+    let number = |name: &str| citation.get(name).and_then(Value::as_u64);
+    Some(Citation {
+        url: text("url")?,
+        title: text("title"),
+        quote: text("content"),
+        start: number("start_index"),
+        end: number("end_index"),
+        echo: None,
+    })
 }
 
 /// The reasoning that a server has separated from the content.
@@ -296,161 +406,6 @@ fn stop(reason: Option<&str>) -> Stop {
         Some("model_context_window_exceeded") => Stop::ContextFull,
         _ => Stop::Other,
     }
-}
-
-#[cfg(feature = "fuzzing")]
-impl OpenAi {
-    /// Parses a reply as if it had come from the service.
-    ///
-    /// # Errors
-    ///
-    /// Returns the error that the reply reports, or an error if it is not valid.
-    pub fn read_answer(&self, request: &Request, raw: super::RawAnswer<'_>) -> Result<Reply, ProviderError> {
-        self.read(request, &raw.into())
-    }
-}
-
-impl Provider for OpenAi {
-    fn complete<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Reply, ProviderError>> {
-        self.call(request).boxed()
-    }
-
-    fn kind(&self) -> &'static str {
-        "openai"
-    }
-
-    fn summary(&self) -> String {
-        format!("openai-compatible at {}", self.endpoint.address())
-    }
-
-    fn counting(&self) -> Counting {
-        Counting::UpFront
-    }
-
-    fn caching(&self) -> Caching {
-        Caching::Automatic
-    }
-}
-
-fn encode(request: &Request, max_tokens: MaxTokensField, form: Form) -> Result<Value, ProviderError> {
-    let mut body = Map::new();
-    body.insert("model".into(), json!(request.model));
-    let mut system = request.system.clone();
-    let mut format = None;
-    if let Some(wanted) = &request.schema {
-        let fitted = schema::fit(wanted, Dialect::OpenAi)
-            .ok()
-            .filter(|_| form == Form::Schema);
-        if let Some(fitted) = fitted {
-            let described = json!({"name": schema_name(wanted), "strict": true, "schema": fitted});
-            format = Some(json!({"type": "json_schema", "json_schema": described}));
-        } else {
-            format = (form == Form::JsonObject).then(|| json!({"type": "json_object"}));
-            system = Some(schema::instruct(system.as_deref(), wanted));
-        }
-    }
-    let mut messages = Vec::new();
-    if let Some(system) = system {
-        messages.push(json!({"role": "system", "content": system}));
-    }
-    for message in &request.messages {
-        let role = match message.role {
-            Role::User => "user",
-            Role::Assistant => "assistant",
-        };
-        messages.push(json!({"role": role, "content": content(message.role, &message.content)?}));
-    }
-    body.insert("messages".into(), Value::Array(messages));
-    // Some servers stream unless they are asked not to.
-    body.insert("stream".into(), json!(false));
-    let field = match max_tokens {
-        MaxTokensField::MaxCompletionTokens => "max_completion_tokens",
-        MaxTokensField::MaxTokens => "max_tokens",
-    };
-    body.insert(field.into(), json!(request.max_tokens));
-    if let Some(format) = format {
-        body.insert("response_format".into(), format);
-    }
-    if let Some(effort) = request.options.effort {
-        // The API defines all five names; the service decides which of them a model supports.
-        let effort = match effort {
-            Effort::Low => "low",
-            Effort::Medium => "medium",
-            Effort::High => "high",
-            Effort::Xhigh => "xhigh",
-            Effort::Max => "max",
-        };
-        body.insert("reasoning_effort".into(), json!(effort));
-    }
-    Ok(Value::Object(body))
-}
-
-fn content(role: Role, parts: &[Part]) -> Result<Value, ProviderError> {
-    if let [Part::Text(text)] = parts {
-        return Ok(json!(text));
-    }
-    let invalid = |message: String| ProviderError::new(ProviderErrorKind::InvalidRequest, message);
-    let parts = parts.iter().map(|part| match part {
-        Part::Text(text) => Ok(json!({"type": "text", "text": text})),
-        Part::Media { .. } if role == Role::Assistant => {
-            Err(invalid("this wire takes media in user messages only".to_owned()))
-        }
-        Part::Media { mime, data } if IMAGES.contains(&mime.as_str()) => {
-            let url = format!("data:{mime};base64,{}", BASE64.encode(data));
-            Ok(json!({"type": "image_url", "image_url": {"url": url}}))
-        }
-        Part::Media { mime, .. } => Err(invalid(format!(
-            "an openai-compatible provider takes {}, not {mime:?}",
-            IMAGES.join(", ")
-        ))),
-        Part::Extension { kind, .. } => Err(invalid(format!(
-            "an openai-compatible provider has no content of kind {kind:?}"
-        ))),
-    });
-    parts.collect::<Result<Vec<_>, _>>().map(Value::Array)
-}
-
-/// Converts the schema's title to a name that the API allows: `[A-Za-z0-9_-]{1,64}`.
-fn schema_name(schema: &Value) -> String {
-    let title = schema.get("title").and_then(Value::as_str).unwrap_or_default();
-    let fit = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
-    let name: String = title.chars().take(64).map(fit).collect();
-    if name.trim_matches('_').is_empty() {
-        "reply".to_owned()
-    } else {
-        name
-    }
-}
-
-/// The token counts of a body; `None` if there are none. This API's `prompt_tokens` include cached input.
-fn usage(body: &Value) -> Option<Usage> {
-    let usage = body.get("usage")?;
-    let number = |name: &str| usage.get(name).and_then(count);
-    let input = number("prompt_tokens").or_else(|| number("input_tokens"));
-    let output = number("completion_tokens").or_else(|| number("output_tokens"));
-    let total = number("total_tokens").unwrap_or(0);
-    // A request always has input; some servers report zeros if they did not count.
-    let input = match (input, output) {
-        (Some(input), Some(_)) => input,
-        (None, Some(output)) => total.checked_sub(output)?,
-        _ => return None,
-    };
-    let input = Some(input).filter(|input| *input > 0)?;
-    // Some services leave reasoning out of `completion_tokens` and count it only in the total, but bill for it all the
-    // same.
-    let output = output?.max(total.saturating_sub(input));
-    let cached_input = detail(usage.pointer("/prompt_tokens_details/cached_tokens"), input);
-    Some(Usage {
-        input,
-        cached_input,
-        cache_write_input: detail(
-            usage.pointer("/prompt_tokens_details/cache_write_tokens"),
-            input - cached_input,
-        ),
-        output,
-        reasoning_output: detail(usage.pointer("/completion_tokens_details/reasoning_tokens"), output),
-        searches: 0,
-    })
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ mod patterns;
 mod steps;
 mod walk;
 
+pub(super) use accept::without_nulls;
 pub use accept::{Accepted, Around, Checker, Unfit, accept};
 pub use bounds::MAX_DEPTH;
 pub use fit::{Dialect, fit};

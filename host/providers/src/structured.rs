@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use agenthost_core::llm::{ProviderError, ProviderErrorKind, ProviderSetting, Request};
+use serde_json::Value;
+
+use super::schema::{self, Dialect};
 
 /// The way in which a provider asks for structured output. In each, the host validates the reply.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -25,6 +28,40 @@ pub(crate) enum Form {
     Schema,
     JsonObject,
     Prompt,
+}
+
+/// The system text of a request, and the form in which it asks for structured output.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// The system text, with the schema if it is asked for in words.
+    pub(crate) system: Option<String>,
+    /// The schema to send as a parameter.
+    pub(crate) schema: Option<Value>,
+    /// `true` to ask for any JSON object by a parameter.
+    pub(crate) any_object: bool,
+}
+
+impl Asked {
+    /// Returns what `request` asks for in `form`. A schema that the vendor's rules cannot express is asked for in words.
+    pub(crate) fn of(request: &Request, form: Form, dialect: Dialect) -> Self {
+        let system = request.system.clone();
+        let Some(wanted) = &request.schema else {
+            return Self {
+                system,
+                schema: None,
+                any_object: false,
+            };
+        };
+        let fitted = schema::fit(wanted, dialect).ok().filter(|_| form == Form::Schema);
+        Self {
+            system: match fitted {
+                Some(_) => system,
+                None => Some(schema::instruct(system.as_deref(), wanted)),
+            },
+            any_object: fitted.is_none() && form == Form::JsonObject,
+            schema: fitted,
+        }
+    }
 }
 
 /// A provider's choice of forms.

@@ -1,7 +1,7 @@
 //! Turns reports about several companies into one comparison, with one call of the strong model.
 //!
-//! This code lists the companies without a report; the model only learns that they are missing. Left out: checking the
-//! contents of the reports.
+//! This code lists the companies without a report, and those whose reports are from memory; the model only learns of
+//! them. A source that no report has is dropped. Left out: checking the contents of the reports.
 
 use agenthost_sdk::prelude::*;
 use agenthost_sdk::serde_json;
@@ -17,7 +17,48 @@ struct Compared {
     /// Three to five sentences: the main differences, and the open questions.
     summary: String,
     /// The respects in which the companies differ, the most important first.
-    aspects: Vec<Aspect>,
+    aspects: Vec<Respect>,
+}
+
+/// An aspect as the model writes it.
+#[derive(Deserialize, JsonSchema)]
+struct Respect {
+    /// The respect, in a few words.
+    name: String,
+    /// Each company's standing, the strongest first.
+    standings: Vec<Position>,
+}
+
+/// A standing as the model writes it.
+#[derive(Deserialize, JsonSchema)]
+struct Position {
+    /// The company, named as in its report.
+    company: String,
+    /// One sentence.
+    position: String,
+    /// The addresses of the sources in the company's report that support it.
+    sources: Vec<String>,
+}
+
+impl Position {
+    /// Returns the standing with those of its sources that the reports have.
+    fn checked(self, reports: &[competitor::Report]) -> Standing {
+        let mut sources: Vec<competitor::Source> = Vec::new();
+        let known = reports
+            .iter()
+            .flat_map(|report| &report.findings)
+            .flat_map(|finding| &finding.sources);
+        for source in known {
+            if self.sources.contains(&source.url) && !sources.iter().any(|listed| listed.url == source.url) {
+                sources.push(source.clone());
+            }
+        }
+        Standing {
+            company: self.company,
+            position: self.position,
+            sources,
+        }
+    }
 }
 
 async fn run(material: Material) -> Result<Comparison, Failure> {
@@ -38,9 +79,23 @@ async fn run(material: Material) -> Result<Comparison, Failure> {
         prompt = prompt.data("no-report", &missing.company);
     }
     let Compared { summary, aspects } = prompt.json().await?;
+    let aspect = |respect: Respect| Aspect {
+        name: respect.name,
+        standings: respect
+            .standings
+            .into_iter()
+            .map(|position| position.checked(&material.reports))
+            .collect(),
+    };
     Ok(Comparison {
         summary,
-        aspects,
+        aspects: aspects.into_iter().map(aspect).collect(),
+        from_memory: material
+            .reports
+            .iter()
+            .filter(|report| report.from_memory)
+            .map(|report| report.company.clone())
+            .collect(),
         missing: material.missing,
     })
 }
@@ -55,8 +110,16 @@ mod tests {
         let report = |company: &&str| competitor::Report {
             company: (*company).to_owned(),
             summary: "It sells robots.".to_owned(),
-            findings: vec![],
+            findings: vec![competitor::Finding {
+                claim: "It sells robots.".to_owned(),
+                support: "A page.".to_owned(),
+                sources: vec![competitor::Source {
+                    url: format!("https://example.com/{company}"),
+                    title: None,
+                }],
+            }],
             confidence: 0.5,
+            from_memory: *company == "Initech",
         };
         Material {
             questions: vec!["What does it cost?".to_owned()],
@@ -70,11 +133,19 @@ mod tests {
 
     #[test]
     fn the_strong_model_compares_and_the_code_names_what_is_missing() {
-        let reply = json!({"summary": "They are alike.", "aspects": [{"name": "Price", "standings": []}]});
+        let sources = ["https://example.com/Acme", "https://example.com/made-up"];
+        let standing = json!({"company": "Acme", "position": "Cheap.", "sources": sources});
+        let reply = json!({"summary": "They are alike.", "aspects": [{"name": "Price", "standings": [standing]}]});
         let host = Host::new().model("strong", [Reply::json(reply)]);
         let comparison = host.run(run(material(&["Acme", "Initech"]))).unwrap();
         assert_eq!(comparison.missing, material(&[]).missing);
         assert_eq!(comparison.aspects[0].name, "Price");
+        let sources = &comparison.aspects[0].standings[0].sources;
+        assert_eq!(
+            (sources.len(), sources[0].url.as_str()),
+            (1, "https://example.com/Acme")
+        );
+        assert_eq!(comparison.from_memory, ["Initech"]);
         let asked = host.requests()[0].text();
         assert_eq!(asked.matches("<report>").count(), 2);
         assert!(asked.contains("<no-report>\nGlobex\n</no-report>"), "{asked}");

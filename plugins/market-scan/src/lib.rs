@@ -66,6 +66,7 @@ mod tests {
                 summary: format!("{} reports", material.reports.len()),
                 aspects: vec![],
                 missing: material.missing,
+                from_memory: vec![],
             })
         });
         host.sub_agent_async(competitor::run, async |topic| {
@@ -77,6 +78,7 @@ mod tests {
                     summary: String::new(),
                     findings: vec![],
                     confidence: 1.0,
+                    from_memory: true,
                 }),
             }
         })

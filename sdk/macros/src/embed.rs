@@ -59,7 +59,7 @@ fn manifest(path: &Path) -> Result<Value> {
             .filter(|value| !value.is_empty())
     };
     let own = metadata(&text).with_context(|| path.display().to_string())?;
-    Ok(json!({
+    let mut manifest = json!({
         "format": 1,
         "name": field("NAME"),
         "version": field("VERSION"),
@@ -70,7 +70,11 @@ fn manifest(path: &Path) -> Result<Value> {
         "keep-back": own.keep_back,
         "models": own.models,
         "sub-agents": own.sub_agents,
-    }))
+    });
+    if let (Some(server_tools), Some(manifest)) = (own.server_tools, manifest.as_object_mut()) {
+        manifest.insert("server-tools".to_owned(), server_tools);
+    }
+    Ok(manifest)
 }
 
 /// The contents of `[package.metadata.agenthost]`.
@@ -80,6 +84,8 @@ struct Metadata {
     /// Null if the author does not list the models.
     models: Value,
     sub_agents: Value,
+    /// `None` if the author asks for none.
+    server_tools: Option<Value>,
 }
 
 fn metadata(text: &str) -> Result<Metadata> {
@@ -92,6 +98,7 @@ fn metadata(text: &str) -> Result<Metadata> {
         keep_back: json!({}),
         models: Value::Null,
         sub_agents: json!({}),
+        server_tools: None,
     };
     for (key, value) in table.into_iter().flatten() {
         match key.as_str() {
@@ -100,13 +107,17 @@ fn metadata(text: &str) -> Result<Metadata> {
                 "`{key}` in [package.metadata.agenthost] is not a table"
             ),
             "models" => ensure!(
-                value
-                    .as_array()
-                    .is_some_and(|names| names.iter().all(toml::Value::is_str)),
+                is_list_of_names(value),
                 "`models` in [package.metadata.agenthost] is not a list of model names\nhint: models = [\"fast\"]"
             ),
+            "server-tools" => ensure!(
+                value.is_table() || is_list_of_names(value),
+                "`server-tools` in [package.metadata.agenthost] is not a table or a list of names\nhint: \
+                 server-tools = {{ web-search = {{ max-uses = 5 }} }}"
+            ),
             _ => bail!(
-                "unknown key `{key}` in [package.metadata.agenthost]\nhint: it has `keep-back`, `limits`, `models` and `sub-agents`"
+                "unknown key `{key}` in [package.metadata.agenthost]\nhint: it has `keep-back`, `limits`, `models`, \
+                 `server-tools` and `sub-agents`"
             ),
         }
         let value = serde_json::to_value(value)?;
@@ -114,10 +125,16 @@ fn metadata(text: &str) -> Result<Metadata> {
             "limits" => own.limits = value,
             "keep-back" => own.keep_back = value,
             "models" => own.models = value,
+            "server-tools" => own.server_tools = Some(value),
             _ => own.sub_agents = value,
         }
     }
     Ok(own)
+}
+
+fn is_list_of_names(value: &toml::Value) -> bool {
+    let names = value.as_array();
+    names.is_some_and(|names| names.iter().all(toml::Value::is_str))
 }
 
 #[cfg(test)]
@@ -143,6 +160,18 @@ mod tests {
                 .unwrap();
             assert!(error.to_string().starts_with("`models` in"), "{error}");
         }
+        let text = "[package.metadata.agenthost.server-tools]\nweb-search = { max-uses = 5 }\n";
+        let own = metadata(text).unwrap();
+        assert_eq!(own.server_tools, Some(json!({"web-search": {"max-uses": 5}})));
+        let own = metadata("[package.metadata.agenthost]\nserver-tools = [\"web-fetch\"]\n").unwrap();
+        assert_eq!(own.server_tools, Some(json!(["web-fetch"])));
+        assert_eq!(metadata("").unwrap().server_tools, None);
+        let error = metadata("[package.metadata.agenthost]\nserver-tools = true\n")
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(error.starts_with("`server-tools` in"), "{error}");
+
         let error = metadata("[package.metadata.agenthost]\nlimits = 3\n")
             .err()
             .unwrap()

@@ -2,19 +2,13 @@
 
 use serde_json::Value;
 
-use crate::http::{Endpoint, HttpResponse};
-use agenthost_core::llm::ProviderError;
+use crate::http::HttpResponse;
 
-/// The error in `body`, if it is one.
-pub(super) fn find(body: &Value) -> Option<&Value> {
+/// The body, if it is an error.
+pub(super) fn reported(body: &Value) -> Option<&Value> {
     let is_error = body.get("type").and_then(Value::as_str) == Some("error");
-    let error = body.get("error").filter(|error| !error.is_null());
-    error.or(is_error.then_some(body))
-}
-
-/// Classifies the error of `answer`; `body` is its body if that is JSON.
-pub(super) fn classify(endpoint: &Endpoint, answer: &HttpResponse, body: Option<&Value>) -> ProviderError {
-    endpoint.classify(answer, body, request_id(answer, body).as_deref())
+    let has_error = body.get("error").is_some_and(|error| !error.is_null());
+    (is_error || has_error).then_some(body)
 }
 
 /// The API's id of this request, from the header or from the body.

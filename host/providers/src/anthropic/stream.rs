@@ -3,6 +3,10 @@
 use serde_json::{Map, Value, json};
 
 use crate::body::{Assembled, append};
+use crate::mend;
+
+/// The member in which the pieces of a call's arguments are collected. It is never part of a block that is complete.
+const PIECES: &str = "partial_json";
 
 /// Returns the body that the events are parts of: a message, or an error, with the usage so far.
 pub(super) fn assembled(events: Vec<Value>) -> Assembled {
@@ -16,11 +20,8 @@ pub(super) fn assembled(events: Vec<Value>) -> Assembled {
             Some("message_start") => body.extend(member("message").cloned().unwrap_or_default()),
             Some("content_block_start") => blocks.extend(member("content_block").cloned()),
             Some("content_block_delta") => {
-                let delta = event.get("delta");
-                for name in ["text", "thinking"] {
-                    if let (Some(block), Some(more)) = (blocks.last_mut(), delta.and_then(|delta| delta.get(name))) {
-                        append(block, name, more);
-                    }
+                if let (Some(block), Some(delta)) = (blocks.last_mut(), member("delta")) {
+                    grow(block, delta);
                 }
             }
             Some("message_delta") => {
@@ -39,7 +40,8 @@ pub(super) fn assembled(events: Vec<Value>) -> Assembled {
     }
     let finished = ended || body.get("stop_reason").is_some_and(Value::is_string);
     let broke_off = error.is_none() && !finished;
-    body.insert("content".into(), blocks.into_iter().map(Value::Object).collect());
+    let blocks = blocks.into_iter().map(complete);
+    body.insert("content".into(), blocks.collect());
     if let Some(error) = error {
         body.insert("type".into(), "error".into());
         body.insert("error".into(), error);
@@ -48,4 +50,30 @@ pub(super) fn assembled(events: Vec<Value>) -> Assembled {
         body: Value::Object(body),
         broke_off,
     }
+}
+
+/// Adds a delta to its block.
+fn grow(block: &mut Map<String, Value>, delta: &Map<String, Value>) {
+    for name in ["text", "thinking", "signature", PIECES] {
+        if let Some(more) = delta.get(name) {
+            append(block, name, more);
+        }
+    }
+    if let Some(citation) = delta.get("citation") {
+        if block.get("citations").is_some_and(Value::is_null) {
+            block.insert("citations".into(), json!([]));
+        }
+        append(block, "citations", &json!([citation]));
+    }
+}
+
+/// Parses the arguments of a call. Text that is not JSON stays text.
+fn complete(mut block: Map<String, Value>) -> Value {
+    if let Some(Value::String(text)) = block.shift_remove(PIECES)
+        && !text.is_empty()
+    {
+        let input = mend::parse(&text).unwrap_or(Value::String(text));
+        block.insert("input".into(), input);
+    }
+    Value::Object(block)
 }

@@ -1,12 +1,16 @@
 use ProviderErrorKind as Kind;
 
 use super::*;
+use std::time::Duration;
+
 use crate::http::testing::{Server, quick};
 use agenthost_core::error::Classify as _;
-use agenthost_core::llm::{Message, Options};
+use agenthost_core::llm::{Effort, Message, Part, Provider as _, ProviderErrorKind, Reply};
 
+mod conformance;
 mod limits;
 mod prefix;
+mod tools;
 
 const KEY: &str = "sk-ant-api03-QwErTyUiOp";
 

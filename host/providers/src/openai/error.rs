@@ -3,56 +3,47 @@
 use serde_json::Value;
 
 use super::max_tokens::MaxTokensField;
-use crate::http::{BASE_URL, Endpoint, HttpResponse};
+use crate::http::Endpoint;
+use crate::openai_api::with_address;
 use agenthost_core::llm::{ProviderError, ProviderErrorKind, ProviderSetting};
 
-/// The error in `body`: at the top level, in a list, or in the first choice, where OpenRouter reports an error after the
-/// start.
-pub(super) fn find(body: &Value) -> Option<&Value> {
+/// The setting of a model that OpenAI serves on its other API only.
+pub(super) const RESPONSES: ProviderSetting = ProviderSetting {
+    key: "kind",
+    value: Some("openai-responses"),
+};
+
+/// The part of `body` that is an error: the body if it or its first item has one, or the error of the first choice,
+/// where OpenRouter reports an error after the start.
+pub(super) fn reported(body: &Value) -> Option<&Value> {
     let present = |value: &&Value| !value.is_null();
-    let first = body.as_array().and_then(|list| list.first()).unwrap_or(body);
-    first
-        .get("error")
-        .filter(present)
-        .or_else(|| body.pointer("/choices/0/error").filter(present))
+    let choice = body.pointer("/choices/0/error").filter(present);
+    // The rest of a body with a choice is a reply.
+    choice.or_else(|| {
+        let first = body.as_array().and_then(|list| list.first()).unwrap_or(body);
+        first.get("error").filter(present).map(|_| body)
+    })
 }
 
-/// Classifies the error of `answer`; `body` is its body if that is JSON.
-pub(super) fn classify(
-    endpoint: &Endpoint,
-    answer: &HttpResponse,
-    body: Option<&Value>,
-    field: MaxTokensField,
-) -> ProviderError {
-    // The rest of such a body is a reply.
-    let choice = body
-        .and_then(|body| body.pointer("/choices/0/error"))
-        .filter(|error| !error.is_null());
-    let mut error = endpoint.classify(answer, choice.or(body), request_id(answer).as_deref());
+/// Adds to an error of the service what to change.
+pub(super) fn explain(endpoint: &Endpoint, mut error: ProviderError, field: MaxTokensField) -> ProviderError {
+    let is_refusal = matches!(
+        error.kind,
+        ProviderErrorKind::InvalidRequest | ProviderErrorKind::NotFound
+    );
+    if is_refusal && error.message.contains("v1/responses") {
+        error.kind = ProviderErrorKind::InvalidRequest;
+        error.setting = Some(RESPONSES);
+        return error;
+    }
     match error.kind {
-        ProviderErrorKind::NotFound => with_address(endpoint, error),
+        ProviderErrorKind::NotFound => with_address(endpoint, error, "/v1/chat/completions"),
         ProviderErrorKind::InvalidRequest => {
             error.setting = error.setting.or_else(|| other_field(&error, field));
             error
         }
         _ => error,
     }
-}
-
-/// Adds the address that was asked, unless the service only lacks the model.
-fn with_address(endpoint: &Endpoint, mut error: ProviderError) -> ProviderError {
-    if error.message.to_ascii_lowercase().contains("model") {
-        return error;
-    }
-    let address = endpoint.address();
-    let usual = if address.ends_with("/v1/chat/completions") || address.contains("/deployments/") {
-        ""
-    } else {
-        "; the base-url of most such services ends in /v1"
-    };
-    error.message = format!("{}; the address was {address}{usual}", error.message);
-    error.setting = Some(BASE_URL);
-    error
 }
 
 /// Returns the other name of the output limit, if the service does not know the one that was sent.
@@ -82,13 +73,4 @@ fn other_field(error: &ProviderError, field: MaxTokensField) -> Option<ProviderS
         key: "max-tokens-field",
         value: Some(other),
     })
-}
-
-/// The service's id of this request.
-pub(super) fn request_id(answer: &HttpResponse) -> Option<String> {
-    answer
-        .headers
-        .get("x-request-id")
-        .and_then(|value| value.to_str().ok())
-        .map(str::to_owned)
 }

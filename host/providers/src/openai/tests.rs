@@ -1,10 +1,17 @@
 use ProviderErrorKind as Kind;
 
 use super::*;
+use std::time::Duration;
+
+use crate::StructuredOutput;
 use crate::http::testing::{Say, Server, quick};
-use agenthost_core::llm::{CacheTtl, Message, Options, Quota, RateLimit};
+use agenthost_core::llm::{
+    CacheTtl, Effort, Message, Options, Part, Provider as _, ProviderErrorKind, Quota, RateLimit, Reply,
+};
 
 mod cases;
+mod conformance;
+mod tools;
 
 const KEY: &str = "sk-proj-QwErTyUiOp";
 
@@ -138,9 +145,9 @@ fn a_schemas_title_becomes_a_name() {
         ("☃☃", "reply"),
         (&"x".repeat(99), &"x".repeat(64)),
     ] {
-        assert_eq!(schema_name(&json!({"title": title})), name);
+        assert_eq!(openai_api::schema_name(Some(&json!({"title": title}))), name);
     }
-    assert_eq!(schema_name(&json!({})), "reply");
+    assert_eq!(openai_api::schema_name(None), "reply");
 }
 
 #[tokio::test]

@@ -360,6 +360,11 @@ fn unfenced(text: &str) -> &str {
     }
 }
 
+/// Removes each `null` for an optional property of `schema` that does not allow it.
+pub(crate) fn without_nulls(schema: &Value, value: &mut Value) {
+    drop_nulls(schema, schema, value, 0);
+}
+
 fn drop_nulls(root: &Value, schema: &Value, value: &mut Value, depth: usize) {
     if depth > bounds::MAX_DEPTH {
         return;
