@@ -331,7 +331,7 @@ impl Prompt {
     ///
     /// Natively, outside a host.
     pub async fn text(self) -> Result<String, Error> {
-        text(self.reply().await?)
+        text(&self.reply().await?)
     }
 
     /// Sends the prompt with the JSON Schema of `T` and parses the reply. Doc comments on the type and its fields reach
@@ -367,7 +367,7 @@ impl Prompt {
     ///
     /// Natively, outside a host.
     pub async fn json<T: DeserializeOwned + JsonSchema>(self) -> Result<T, Error> {
-        parse(self.schema(json_schema::<T>()).reply().await?)
+        self.schema(json_schema::<T>()).reply().await?.json()
     }
 
     /// Returns the reply as JSON text, for an output of the contract's type `json`: with a schema the value that satisfies
@@ -478,6 +478,38 @@ impl Reply {
         });
         texts.collect()
     }
+
+    /// Parses the text of the reply, as [`Prompt::json`] does; for a reply whose other parts are needed too, such as its
+    /// [citations](Reply::citations).
+    ///
+    /// ```
+    /// use agenthost_sdk::prelude::*;
+    /// use agenthost_sdk::testing::{Host, Reply};
+    /// use agenthost_sdk::{Citation, json_schema};
+    ///
+    /// /// The price and the addresses that support it.
+    /// async fn price(product: &str) -> Result<(u32, Vec<String>), Failure> {
+    ///     let prompt = Prompt::new("What does the product cost?").data("product", product).schema(json_schema::<u32>());
+    ///     let reply = prompt.search(Search::uses(3)).reply().await?;
+    ///     Ok((reply.json()?, reply.citations().into_iter().map(|source| source.url).collect()))
+    /// }
+    ///
+    /// let found = Reply::json(5).with_citation(Citation::new("https://example.com"));
+    /// let host = Host::new().model("fast", [found]);
+    /// assert_eq!(host.run(price("A-12")), Ok((5, vec!["https://example.com".to_owned()])));
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::Refused`] if the model declined, or [`Error::InvalidReply`] if the text cannot be parsed.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        serde_json::from_str(&text(self)?).map_err(|error| {
+            Error::InvalidReply(match self.stop {
+                Stop::MaxTokens => format!("cut off at the output limit: {error}"),
+                _ => error.to_string(),
+            })
+        })
+    }
 }
 
 impl Request {
@@ -522,19 +554,9 @@ fn message(role: Role, text: impl Into<String>) -> Message {
     }
 }
 
-fn text(reply: Reply) -> Result<String, Error> {
+fn text(reply: &Reply) -> Result<String, Error> {
     match reply.stop {
         Stop::Refusal => Err(Error::Refused(reply.text())),
         _ => Ok(reply.text()),
     }
-}
-
-fn parse<T: DeserializeOwned>(reply: Reply) -> Result<T, Error> {
-    let stop = reply.stop;
-    serde_json::from_str(&text(reply)?).map_err(|error| {
-        Error::InvalidReply(match stop {
-            Stop::MaxTokens => format!("cut off at the output limit: {error}"),
-            _ => error.to_string(),
-        })
-    })
 }

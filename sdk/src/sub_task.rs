@@ -128,6 +128,9 @@ impl Prompt {
     /// arguments are the task's input; the comments of its WIT reach the model. The model reads the task's output as
     /// JSON, or as it is if it is a text; and a failure as its class and text.
     ///
+    /// Instead of the function, a closure can change the input first:
+    /// `sub_agent(|mut topic: competitor::Topic| { topic.questions.truncate(3); competitor::run(topic) })`.
+    ///
     /// ```
     /// use agenthost_sdk::prelude::*;
     /// use agenthost_sdk::serde_json::json;

@@ -177,6 +177,25 @@ fn an_input_that_is_not_a_record_has_the_name_of_its_parameter() {
 }
 
 #[test]
+fn a_closure_can_change_the_input() {
+    let host = Host::new()
+        .model(
+            "fast",
+            [
+                Reply::tool_call("title", json!({"keywords": ["a", "b"]})),
+                Reply::text("done"),
+            ],
+        )
+        .sub_agent(title::run, |keywords| Ok(keywords.join(" ")));
+    let first_only = |mut keywords: Vec<String>| {
+        keywords.truncate(1);
+        title::run(keywords)
+    };
+    host.run(Prompt::new("hi").sub_agent(first_only).run(3)).unwrap();
+    assert_eq!(host.inputs(title::run), [["a".to_owned()]]);
+}
+
+#[test]
 fn the_model_starts_several_at_once_and_reads_outputs_and_failures() {
     let calls = ["Acme", "Nobody", "Globex"]
         .into_iter()

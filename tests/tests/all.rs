@@ -58,6 +58,7 @@ mod all {
     mod rust_first;
     mod screens;
     mod server;
+    mod server_tools;
     mod shares;
     mod sharing;
     mod sizes;

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use super::options::ToolChoice;
-use super::{Prompt, offer, parse};
+use super::{Prompt, offer};
 use crate::extension::{ToolCall, ToolResult};
 use crate::llm::{Error, Message, Reply, Role, Stop};
 use crate::schema::json_schema;
@@ -109,7 +109,7 @@ impl Prompt {
     ///
     /// Natively, outside a host.
     pub async fn run_json<T: DeserializeOwned + JsonSchema>(self, max_turns: u32) -> Result<T, Error> {
-        parse(self.schema(json_schema::<T>()).run(max_turns).await?)
+        self.schema(json_schema::<T>()).run(max_turns).await?.json()
     }
 
     /// Continues the conversation with a reply, its content unchanged, and with the results of its calls.
