@@ -163,7 +163,7 @@ mod tests {
             };
             let config = PriceConfig {
                 rates,
-                long_context: None,
+                ..PriceConfig::default()
             };
             Price::custom(&config).unwrap()
         };
