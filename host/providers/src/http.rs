@@ -103,7 +103,7 @@ pub(super) struct HttpResponse {
 }
 
 /// A reply without a request, for fuzz targets.
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 #[derive(Debug, Clone, Copy)]
 pub struct RawAnswer<'a> {
     /// The HTTP status.
@@ -114,7 +114,7 @@ pub struct RawAnswer<'a> {
     pub body: &'a [u8],
 }
 
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 impl From<RawAnswer<'_>> for HttpResponse {
     fn from(raw: RawAnswer<'_>) -> Self {
         let header = |(name, value): &(&str, &str)| Some((name.parse::<HeaderName>().ok()?, value.parse().ok()?));

@@ -5,6 +5,8 @@
 
 pub mod anthropic;
 mod body;
+#[cfg(test)]
+mod conformance;
 mod conversation;
 mod draft;
 mod error;
@@ -17,6 +19,7 @@ pub mod openai;
 mod openai_api;
 mod quota;
 pub mod reasoning;
+pub mod responses;
 pub mod schema;
 pub mod script;
 mod service;
@@ -28,7 +31,7 @@ pub use self::structured::StructuredOutput;
 
 pub use self::error::{BaseUrlProblem, ProviderSetupError};
 pub use self::extra::ExtraValue;
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 pub use self::http::RawAnswer;
-#[cfg(feature = "fuzzing")]
-pub use self::service::ReadAnswer;
+#[cfg(any(test, feature = "fuzzing"))]
+pub use self::service::RawService;

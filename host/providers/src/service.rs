@@ -83,6 +83,11 @@ pub(crate) trait Wire: fmt::Debug + Send + Sync {
     fn explain(&self, _endpoint: &Endpoint, _request: &Request, error: ProviderError) -> ProviderError {
         error
     }
+
+    /// Returns whether the next request will avoid this error, for another reason than its form of structured output.
+    fn adapts_to(&self, _error: &ProviderError) -> bool {
+        false
+    }
 }
 
 impl<W> Service<W> {
@@ -178,7 +183,10 @@ async fn call<W: Wire>(service: &Service<W>, request: &Request) -> Result<Reply,
     let form = service.forms.of(&request.model);
     let body = service.wire.encode(request, form)?;
     let answer = service.endpoint.post(&body).await?;
-    read(service, request, &answer).map_err(|error| service.forms.judge(request, form, error))
+    read(service, request, &answer).map_err(|error| match service.wire.adapts_to(&error) {
+        true => error,
+        false => service.forms.judge(request, form, error),
+    })
 }
 
 /// Reads a reply.
@@ -244,10 +252,17 @@ fn rejected(request: &Request, body: &Value, error: ProviderError) -> Reply {
         .with_quota(error.quota)
 }
 
-/// Reading a reply without a service, for fuzz targets.
-#[cfg(feature = "fuzzing")]
-pub trait ReadAnswer {
-    /// Parses a reply as if it had come from the service.
+/// Access to a wire without a service, for fuzz targets.
+#[cfg(any(test, feature = "fuzzing"))]
+pub trait RawService {
+    /// Writes the body of a request.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the wire has no form for the request.
+    fn write_request(&self, request: &Request) -> Result<Value, ProviderError>;
+
+    /// Reads a reply as if it had come from the service.
     ///
     /// # Errors
     ///
@@ -255,8 +270,12 @@ pub trait ReadAnswer {
     fn read_answer(&self, request: &Request, raw: super::RawAnswer<'_>) -> Result<Reply, ProviderError>;
 }
 
-#[cfg(feature = "fuzzing")]
-impl<W: Wire> ReadAnswer for Service<W> {
+#[cfg(any(test, feature = "fuzzing"))]
+impl<W: Wire> RawService for Service<W> {
+    fn write_request(&self, request: &Request) -> Result<Value, ProviderError> {
+        self.wire.encode(request, self.forms.of(&request.model))
+    }
+
     fn read_answer(&self, request: &Request, raw: super::RawAnswer<'_>) -> Result<Reply, ProviderError> {
         read(self, request, &raw.into())
     }

@@ -3,24 +3,26 @@
 use std::sync::OnceLock;
 
 use agenthost::llm::{Message, Options, Part, Reply, Request, Role};
-use agenthost::providers::{RawAnswer, ReadAnswer as _};
 use agenthost::providers::anthropic::Anthropic;
 use agenthost::providers::openai::{MaxTokensField, OpenAi};
+use agenthost::providers::responses::OpenAiResponses;
+use agenthost::providers::{RawAnswer, RawService};
 
 /// The key, which nothing that comes out may hold.
 const KEY: &str = "sk-fuzz-0123456789";
 
 /// The body of an answer. The first byte selects the wire and the status, and the line after it is a header's value.
 pub fn replies(bytes: &[u8]) {
-    static SERVICES: OnceLock<(OpenAi, Anthropic)> = OnceLock::new();
-    let (openai, anthropic) = SERVICES.get_or_init(|| {
+    static SERVICES: OnceLock<(OpenAi, Anthropic, OpenAiResponses)> = OnceLock::new();
+    let (openai, anthropic, responses) = SERVICES.get_or_init(|| {
         let openai = OpenAi::new(
             Some("http://127.0.0.1:9/v1"),
             Some(KEY.into()),
             MaxTokensField::default(),
         );
         let anthropic = Anthropic::new(Some("http://127.0.0.1:9"), Some(KEY.into()));
-        (openai.unwrap(), anthropic.unwrap())
+        let responses = OpenAiResponses::new(Some("http://127.0.0.1:9/v1"), Some(KEY.into()));
+        (openai.unwrap(), anthropic.unwrap(), responses.unwrap())
     });
     const STATUS: [u16; 8] = [200, 200, 200, 400, 401, 429, 500, 529];
     const HEADERS: [&str; 6] = [
@@ -43,7 +45,7 @@ pub fn replies(bytes: &[u8]) {
         headers: &[(HEADERS[usize::from(first >> 4) % HEADERS.len()], &value)],
         body,
     };
-    let request = Request {
+    let mut request = Request {
         model: "small".into(),
         system: None,
         messages: vec![Message {
@@ -55,11 +57,19 @@ pub fn replies(bytes: &[u8]) {
         options: Options::default(),
         mark_prefix: None,
     };
-    let read = match first & 1 {
-        0 => openai.read_answer(&request, raw),
-        _ => anthropic.read_answer(&request, raw),
+    let service: &dyn RawService = match first {
+        0xc0.. => responses,
+        _ if first & 1 == 0 => openai,
+        _ => anthropic,
     };
-    match read {
+    check(service, &request, raw);
+    let tools = r#"[{"name": "weather", "strict": true, "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}]"#;
+    request.options = Options::parse([("tools", tools)]).unwrap();
+    check(service, &request, raw);
+}
+
+fn check(service: &dyn RawService, request: &Request, raw: RawAnswer<'_>) {
+    match service.read_answer(request, raw) {
         Ok(reply) => {
             // As the journal keeps it.
             let text = serde_json::to_string(&reply).unwrap();
@@ -72,12 +82,22 @@ pub fn replies(bytes: &[u8]) {
                 );
                 let _ = usage.plus(&usage);
             }
+            if request.options.keeps_blocks() {
+                // Every reply can go back as it is.
+                let mut next = request.clone();
+                next.messages.push(Message {
+                    role: Role::Assistant,
+                    content: reply.content,
+                });
+                service.write_request(&next).unwrap();
+            }
         }
         Err(error) => {
             let said = error.to_string();
             assert!(!said.contains(|c: char| c.is_control()), "{said:?}");
             assert!(said.len() < 4_096, "{}", said.len());
-            assert!(!said.contains(KEY) || !value.contains(KEY), "the key is in {said:?}");
+            let in_header = raw.headers.iter().any(|(_, value)| value.contains(KEY));
+            assert!(!said.contains(KEY) || !in_header, "the key is in {said:?}");
         }
     }
 }

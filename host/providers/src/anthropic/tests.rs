@@ -7,8 +7,10 @@ use crate::http::testing::{Server, quick};
 use agenthost_core::error::Classify as _;
 use agenthost_core::llm::{Effort, Message, Part, Provider as _, ProviderErrorKind, Reply};
 
+mod conformance;
 mod limits;
 mod prefix;
+mod tools;
 
 const KEY: &str = "sk-ant-api03-QwErTyUiOp";
 

@@ -9,6 +9,7 @@ use crate::body::{Assembled, append};
 pub(super) fn assembled(chunks: Vec<Value>, ended: bool) -> Assembled {
     let mut body = Map::new();
     let mut message = Map::new();
+    let mut calls = Calls::default();
     let mut reason = Value::Null;
     let mut has_choice = false;
     for chunk in chunks {
@@ -46,10 +47,16 @@ pub(super) fn assembled(chunks: Vec<Value>, ended: bool) -> Assembled {
         // Some servers send one chunk with the whole message.
         let delta = choice.get("delta").or_else(|| choice.get("message"));
         for (name, value) in delta.and_then(Value::as_object).into_iter().flatten() {
-            append(&mut message, name, value);
+            match (name.as_str(), value) {
+                ("tool_calls", Value::Array(pieces)) => pieces.iter().for_each(|piece| calls.add(piece)),
+                _ => append(&mut message, name, value),
+            }
         }
     }
     let broke_off = !ended && reason.is_null() && !body.contains_key("error");
+    if !calls.0.is_empty() {
+        message.insert("tool_calls".into(), calls.finish());
+    }
     if has_choice {
         body.insert(
             "choices".into(),
@@ -59,5 +66,63 @@ pub(super) fn assembled(chunks: Vec<Value>, ended: bool) -> Assembled {
     Assembled {
         body: Value::Object(body),
         broke_off,
+    }
+}
+
+/// The calls of tools so far, each with its index in the stream.
+#[derive(Default)]
+struct Calls(Vec<(Option<u64>, Map<String, Value>)>);
+
+impl Calls {
+    /// Adds a piece to the call with its index. A piece with another id is another call, since some servers send whole
+    /// calls without an index, or with the same one.
+    fn add(&mut self, piece: &Value) {
+        let Some(piece) = piece.as_object() else {
+            return;
+        };
+        let index = piece.get("index").and_then(Value::as_u64);
+        let id = |call: &Map<String, Value>| {
+            let id = call.get("id").and_then(Value::as_str).filter(|id| !id.is_empty());
+            id.map(str::to_owned)
+        };
+        let new = id(piece);
+        let open = self
+            .0
+            .iter_mut()
+            .rev()
+            .find(|(known, _)| index.is_none() || *known == index);
+        match open {
+            Some((_, call)) if new.is_none() || new == id(call) => join(call, piece),
+            _ => {
+                let mut call = piece.clone();
+                call.shift_remove("index");
+                self.0.push((index, call));
+            }
+        }
+    }
+
+    fn finish(self) -> Value {
+        self.0.into_iter().map(|(_, call)| Value::Object(call)).collect()
+    }
+}
+
+/// Adds the members of a piece. Only the arguments come in pieces.
+fn join(call: &mut Map<String, Value>, piece: &Map<String, Value>) {
+    for (name, value) in piece.iter().filter(|(name, _)| *name != "index") {
+        match (call.get_mut(name), value) {
+            (Some(Value::Object(function)), Value::Object(more)) if name == "function" => {
+                for (name, value) in more {
+                    match name.as_str() {
+                        "arguments" => append(function, name, value),
+                        _ if function.get(name).is_none_or(|known| known.is_null() || known == "") => {
+                            drop(function.insert(name.clone(), value.clone()));
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            (None | Some(Value::Null), value) => drop(call.insert(name.clone(), value.clone())),
+            (Some(_), _) => {}
+        }
     }
 }

@@ -10,6 +10,8 @@ use agenthost_core::llm::{
 };
 
 mod cases;
+mod conformance;
+mod tools;
 
 const KEY: &str = "sk-proj-QwErTyUiOp";
 
