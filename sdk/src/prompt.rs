@@ -64,6 +64,11 @@ pub struct Prompt {
     data: bool,
     tools: Vec<Tool>,
     server_tools: ServerTools,
+    /// The reason why the prompt cannot be sent.
+    invalid: Option<String>,
+    /// The option `server-tools` of a second attempt after a denial, itself `None` if it is left out then; `None` if a
+    /// denial is final.
+    if_denied: Option<Option<String>>,
 }
 
 /// The rule at the end of the system text of a prompt with data.
@@ -93,6 +98,8 @@ impl Prompt {
             data: false,
             tools: Vec::new(),
             server_tools: ServerTools::default(),
+            invalid: None,
+            if_denied: None,
         }
     }
 
@@ -145,7 +152,7 @@ impl Prompt {
     /// assert_eq!(request.options, [("effort".to_owned(), "low".to_owned())]);
     /// ```
     pub fn option(mut self, name: impl Into<String>, value: impl Into<String>) -> Prompt {
-        set_option(&mut self.request, name, value);
+        set_option(&mut self.request, name, Some(value.into()));
         self
     }
 
@@ -302,14 +309,6 @@ impl Prompt {
                 _ => DATA_RULE.to_owned(),
             });
         }
-        if !self.tools.is_empty() {
-            let tools = offer::offer(&self.tools);
-            let definitions = tools.iter().map(Tool::definition).collect();
-            set_option(&mut request, "tools", Value::Array(definitions).to_string());
-        }
-        if let Some(server_tools) = self.server_tools.option() {
-            set_option(&mut request, "server-tools", server_tools);
-        }
         request
     }
 
@@ -332,7 +331,7 @@ impl Prompt {
     ///
     /// Natively, outside a host.
     pub async fn text(self) -> Result<String, Error> {
-        text(self.reply().await?)
+        text(&self.reply().await?)
     }
 
     /// Sends the prompt with the JSON Schema of `T` and parses the reply. Doc comments on the type and its fields reach
@@ -368,7 +367,7 @@ impl Prompt {
     ///
     /// Natively, outside a host.
     pub async fn json<T: DeserializeOwned + JsonSchema>(self) -> Result<T, Error> {
-        parse(self.schema(json_schema::<T>()).reply().await?)
+        self.schema(json_schema::<T>()).reply().await?.json()
     }
 
     /// Returns the reply as JSON text, for an output of the contract's type `json`: with a schema the value that satisfies
@@ -422,25 +421,42 @@ impl Prompt {
     ///
     /// Natively, outside a host.
     pub async fn reply(mut self) -> Result<Reply, Error> {
-        offer::check(&offer::offer(&self.tools))?;
-        self.send().await
+        loop {
+            let kept = self.if_denied.is_some().then(|| self.clone());
+            match (self.send().await, kept) {
+                (Err(Error::Denied(_)), Some(mut again)) => {
+                    again.go_without_grant();
+                    self = again;
+                }
+                (reply, _) => return reply,
+            }
+        }
     }
 
-    /// Sends the conversation so far. If the host denies it, it is sent once more without the searches that need not be
-    /// granted; these are then left out of the prompt.
-    async fn send(&mut self) -> Result<Reply, Error> {
-        let reply = complete(self.clone().into_request()).await;
-        if !matches!(reply, Err(Error::Denied(_))) || !self.server_tools.drop_optional() {
-            return reply;
+    /// Sends the conversation so far, once.
+    async fn send(self) -> Result<Reply, Error> {
+        match self.invalid {
+            Some(reason) => Err(Error::InvalidRequest(reason)),
+            None => complete(self.into_request()).await,
         }
-        complete(self.clone().into_request()).await
+    }
+
+    /// After a denial, leaves out the tools at the provider that need not be granted. Returns whether there are any.
+    fn go_without_grant(&mut self) -> bool {
+        let if_denied = self.if_denied.take();
+        let has_any = if_denied.is_some();
+        if let Some(server_tools) = if_denied {
+            set_option(&mut self.request, "server-tools", server_tools);
+        }
+        has_any
     }
 }
 
-fn set_option(request: &mut Request, name: impl Into<String>, value: impl Into<String>) {
+/// Sets an option, replaces it, or removes it if there is no value.
+fn set_option(request: &mut Request, name: impl Into<String>, value: Option<String>) {
     let name = name.into();
     request.options.retain(|(known, _)| *known != name);
-    request.options.push((name, value.into()));
+    request.options.extend(value.map(|value| (name, value)));
 }
 
 impl Reply {
@@ -461,6 +477,38 @@ impl Reply {
             _ => None,
         });
         texts.collect()
+    }
+
+    /// Parses the text of the reply, as [`Prompt::json`] does; for a reply whose other parts are needed too, such as its
+    /// [citations](Reply::citations).
+    ///
+    /// ```
+    /// use agenthost_sdk::prelude::*;
+    /// use agenthost_sdk::testing::{Host, Reply};
+    /// use agenthost_sdk::{Citation, json_schema};
+    ///
+    /// /// The price and the addresses that support it.
+    /// async fn price(product: &str) -> Result<(u32, Vec<String>), Failure> {
+    ///     let prompt = Prompt::new("What does the product cost?").data("product", product).schema(json_schema::<u32>());
+    ///     let reply = prompt.search(Search::uses(3)).reply().await?;
+    ///     Ok((reply.json()?, reply.citations().into_iter().map(|source| source.url).collect()))
+    /// }
+    ///
+    /// let found = Reply::json(5).with_citation(Citation::new("https://example.com"));
+    /// let host = Host::new().model("fast", [found]);
+    /// assert_eq!(host.run(price("A-12")), Ok((5, vec!["https://example.com".to_owned()])));
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::Refused`] if the model declined, or [`Error::InvalidReply`] if the text cannot be parsed.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        serde_json::from_str(&text(self)?).map_err(|error| {
+            Error::InvalidReply(match self.stop {
+                Stop::MaxTokens => format!("cut off at the output limit: {error}"),
+                _ => error.to_string(),
+            })
+        })
     }
 }
 
@@ -506,19 +554,9 @@ fn message(role: Role, text: impl Into<String>) -> Message {
     }
 }
 
-fn text(reply: Reply) -> Result<String, Error> {
+fn text(reply: &Reply) -> Result<String, Error> {
     match reply.stop {
         Stop::Refusal => Err(Error::Refused(reply.text())),
         _ => Ok(reply.text()),
     }
-}
-
-fn parse<T: DeserializeOwned>(reply: Reply) -> Result<T, Error> {
-    let stop = reply.stop;
-    serde_json::from_str(&text(reply)?).map_err(|error| {
-        Error::InvalidReply(match stop {
-            Stop::MaxTokens => format!("cut off at the output limit: {error}"),
-            _ => error.to_string(),
-        })
-    })
 }

@@ -13,6 +13,13 @@ use crate::Failure;
 use crate::prompt::Prompt;
 use crate::tool::{Tool, ToolOutput};
 
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a task that a model can start",
+    label = "not the future of an imported function `run`",
+    note = "a model can start the imported function `run` of a plugin if it is `async`, takes one parameter and returns a \
+            `result`, and if its types have a JSON form: no `result` and no option of an option inside",
+    note = "for other functions, write a `Tool` that calls them"
+)]
 /// A task of an imported plugin that a model can start: the future of its function `run`, which
 /// [`plugin!`](crate::plugin!) and [`task`](macro@crate::task) generate.
 ///
@@ -33,18 +40,11 @@ use crate::tool::{Tool, ToolOutput};
 ///     assert_eq!(<greeter::Run as SubTask>::PARAMETER, "input");
 /// }
 /// ```
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a task that a model can start",
-    label = "not the future of an imported function `run`",
-    note = "a model can start the imported function `run` of a plugin if it is `async`, takes one parameter and returns a \
-            `result`, and if its types have a JSON form: no `result` and no option of an option inside",
-    note = "for other functions, write a `Tool` that calls them"
-)]
 pub trait SubTask: Future<Output = <Self as SubTask>::Result> + 'static {
     /// The package of the plugin, as in `demo:greeter@0.1.0`.
     const PLUGIN: &'static str;
-    /// The text of the WIT about the function `run`; if it has none, about the interface `task`, the package or the
-    /// world.
+    /// The texts of the WIT about the package (if it has none, about its world), the interface `task` and the function
+    /// `run`, as paragraphs.
     const DESCRIPTION: &'static str;
     /// The name of the parameter in the WIT.
     const PARAMETER: &'static str;
@@ -124,9 +124,12 @@ impl Prompt {
     /// own limits.
     ///
     /// The tool is named after the package (`greeter` for `demo:greeter`, or `demo_greeter` if another tool has that
-    /// name), and its description is the text of the WIT about the function `run`, or else about its interface,
-    /// package or world. The arguments are the task's input; the comments of its WIT reach the model. The model reads
-    /// the task's output as JSON, or as it is if it is a text; and a failure as its class and text.
+    /// name), and its description has the texts of the WIT about the package, the interface and the function `run`. The
+    /// arguments are the task's input; the comments of its WIT reach the model. The model reads the task's output as
+    /// JSON, or as it is if it is a text; and a failure as its class and text.
+    ///
+    /// Instead of the function, a closure can change the input first:
+    /// `sub_agent(|mut topic: competitor::Topic| { topic.questions.truncate(3); competitor::run(topic) })`.
     ///
     /// ```
     /// use agenthost_sdk::prelude::*;

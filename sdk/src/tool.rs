@@ -219,11 +219,6 @@ impl PartialEq for Tool {
 /// ];
 /// # assert_eq!(tools.len(), 3);
 /// ```
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not the function of a tool that takes `{Args}`",
-    label = "not an async function of one argument that returns a `Result` or a `String`",
-    note = "the value of the `Result` has to be `Serialize`, and its error `Display`"
-)]
 pub trait ToolFunction<Args>: AsyncFn(Args) -> <Self as ToolFunction<Args>>::Output + 'static {
     /// The function's output.
     type Output: ToolOutput;
@@ -237,6 +232,11 @@ where
     type Output = Output;
 }
 
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not the output of a tool",
+    label = "not a `Result` and not a `String`",
+    note = "a tool returns a `String`, or a `Result` with a value that is `Serialize` and an error that is `Display`"
+)]
 /// The output of a tool: a text, or a `Result` of any value that is JSON and any error with a text.
 ///
 /// ```

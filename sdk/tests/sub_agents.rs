@@ -27,9 +27,9 @@ world desk {
   export task;
 }
 
-/// Not this: the function has a text.
+/// Reports on companies.
 package demo:competitor@0.1.0 {
-  /// Not this either.
+  /// Reports on companies.
   interface task {
     use agenthost:plugin/types@0.1.0.{failure};
     /// One company.
@@ -40,8 +40,7 @@ package demo:competitor@0.1.0 {
     }
     record report { summary: string, sources: list<string> }
     /// Looks into one company.
-    ///
-    /// It takes a while.
+    /// Fails if it is unknown.
     run: async func(topic: topic) -> result<report, failure>;
   }
 }
@@ -66,6 +65,10 @@ package demo:silent@0.1.0 {
   interface task {
     run: async func(input: bool) -> result;
   }
+  /// Not this one.
+  world other {}
+  /// Does nothing.
+  world silent { export task; }
 }
 
 /// A model cannot start it: its result has no JSON form.
@@ -101,7 +104,10 @@ fn a_sub_agent_is_described_by_its_wit() {
     let request = Prompt::new("hi").sub_agent(demo_competitor::run).into_request();
     let tools = definitions(&request);
     assert_eq!(tools[0]["name"], "competitor");
-    assert_eq!(tools[0]["description"], "Looks into one company.\n\nIt takes a while.");
+    assert_eq!(
+        tools[0]["description"],
+        "Reports on companies.\n\nLooks into one company.\nFails if it is unknown."
+    );
     let parameters = &tools[0]["parameters"];
     assert_eq!(
         (&parameters["type"], &parameters["description"]),
@@ -116,7 +122,7 @@ fn a_sub_agent_is_described_by_its_wit() {
 
     assert_eq!(<other_competitor::Run as SubTask>::DESCRIPTION, "Knows the sports.");
     assert_eq!(<title::Run as SubTask>::DESCRIPTION, "Writes a title.");
-    assert_eq!(<silent::Run as SubTask>::DESCRIPTION, "");
+    assert_eq!(<silent::Run as SubTask>::DESCRIPTION, "Does nothing.");
     assert_eq!(<silent::Run as SubTask>::PLUGIN, "demo:silent@0.1.0");
 }
 
@@ -168,6 +174,25 @@ fn an_input_that_is_not_a_record_has_the_name_of_its_parameter() {
         (results[1].content.as_str(), results[1].is_error),
         ("`keywords`: invalid type: string \"sea\", expected a sequence", true)
     );
+}
+
+#[test]
+fn a_closure_can_change_the_input() {
+    let host = Host::new()
+        .model(
+            "fast",
+            [
+                Reply::tool_call("title", json!({"keywords": ["a", "b"]})),
+                Reply::text("done"),
+            ],
+        )
+        .sub_agent(title::run, |keywords| Ok(keywords.join(" ")));
+    let first_only = |mut keywords: Vec<String>| {
+        keywords.truncate(1);
+        title::run(keywords)
+    };
+    host.run(Prompt::new("hi").sub_agent(first_only).run(3)).unwrap();
+    assert_eq!(host.inputs(title::run), [["a".to_owned()]]);
 }
 
 #[test]

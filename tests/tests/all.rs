@@ -58,6 +58,7 @@ mod all {
     mod rust_first;
     mod screens;
     mod server;
+    mod server_tools;
     mod shares;
     mod sharing;
     mod sizes;
@@ -66,6 +67,7 @@ mod all {
     mod taking_over;
     mod terminal;
     mod tidy;
+    mod tools;
     mod tree;
     mod untrusted;
     mod untrusted_grants;

@@ -29,6 +29,7 @@ mod settings;
 mod shares;
 #[cfg(test)]
 mod tests;
+mod tool_permission;
 mod tree;
 mod waits;
 

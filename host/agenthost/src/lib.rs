@@ -137,9 +137,11 @@ pub mod limits {
 /// Model calls, and the interface that every model service implements.
 pub mod llm {
     pub use agenthost_core::llm::{
-        Allowance, Ask, BoxFuture, CacheTtl, Caching, CallError, CallResult, Counting, Effort, Message, Options, Part,
-        Provider, ProviderError, ProviderErrorKind, ProviderSetting, Quota, RateLimit, Reply, Request, Role, Stop,
-        Usage,
+        Allowance, Ask, BoxFuture, CacheTtl, Caching, CallError, CallResult, Citation, Counting, Echo, Effort,
+        Extension, Message, Options, Part, Provider, ProviderError, ProviderErrorKind, ProviderSetting, Quota,
+        RateLimit, Reply, Request, Role, SearchHit, SearchReport, ServerTool, ServerToolGrant, ServerToolGrants,
+        ServerToolKind, Stop, Thinking, ToolCall, ToolChoice, ToolDefinition, ToolResult, Usage, extension,
+        server_tool,
     };
 }
 

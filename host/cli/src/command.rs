@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::output::Printer;
 use super::run::Show;
 use super::spawn::Text;
-use super::which::{PluginArgs, fetch, find, is_inside, options, parse_dir, sub_agents};
+use super::which::{PluginArgs, fetch, find, is_inside, options, parse_dir, server_tools, sub_agents};
 use agenthost::config::{Config, Env, trust};
 use agenthost::error::{Error, Result};
 use agenthost::journal::RunRecord;
@@ -23,6 +23,9 @@ pub(super) struct RecordedRunCommand {
     with: BTreeMap<String, PluginSource>,
     /// The arguments of `--dir` as they were written, relative to `cwd`.
     dirs: Vec<String>,
+    /// The arguments of `--server-tool` as they were written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    server_tools: Vec<String>,
     cwd: PathBuf,
     /// The limits as they were written, by key.
     limits: BTreeMap<String, String>,
@@ -52,6 +55,7 @@ impl RecordedRunCommand {
             plugin: PluginSource::parse(&which.plugin, env.cwd())?,
             with: sub_agents(&which.with, env)?,
             dirs: which.dir.clone(),
+            server_tools: which.server_tool.clone(),
             cwd: env.cwd().to_owned(),
             limits,
             offline_models,
@@ -112,8 +116,8 @@ impl RecordedRunCommand {
         refuse_foreign(record, &beyond)
     }
 
-    /// Describes what goes beyond the project's folder: the working directory, and directories for the plugin. Plugins
-    /// are checked when they are loaded.
+    /// Describes what goes beyond what a project may do: a working directory outside of its folder, directories and tools
+    /// for the plugin. Plugins are checked when they are loaded.
     fn beyond(&self, config: &Config, env: &Env) -> Result<Vec<String>> {
         let mut beyond = Vec::new();
         if !is_inside(&self.cwd, config, env) {
@@ -126,6 +130,7 @@ impl RecordedRunCommand {
                 beyond.push(format!("--dir {text}"));
             }
         }
+        beyond.extend(self.server_tools.iter().map(|tool| format!("--server-tool {tool}")));
         Ok(beyond)
     }
 
@@ -160,7 +165,8 @@ impl RecordedRunCommand {
             .iter()
             .map(|dir| parse_dir(dir, &there))
             .collect::<Result<_>>()?;
-        let options = options(self.with.clone(), dirs);
+        let mut options = options(self.with.clone(), dirs);
+        options.server_tools = server_tools(&self.server_tools)?;
         fetch(host, &self.plugin, &options, printer).await?;
         find(host, &self.plugin.to_string(), &self.plugin, options, printer).await
     }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::compiled;
 use super::global::Global;
 use super::output::{Printer, counted};
-use super::registry::{limits, models};
+use super::registry::{limits, models, server_tools};
 use super::terminal::{Styled, indented};
 use agenthost::PluginSource;
 use agenthost::config::Env;
@@ -107,6 +107,7 @@ fn document(plugin: &PluginInfo) -> Result<Value> {
         "digest": plugin.digest.to_string(),
         "size_bytes": plugin.size,
         "powers": plugin.powers(),
+        "server_tools": plugin.server_tools(),
         "sub_agents": sub_agents.collect::<Vec<_>>(),
         "keep_back": {"share": kept.share.to_string(), "for": kept.sub_agents},
         "imports": plugin.imports.iter().map(import).collect::<Vec<_>>(),
@@ -185,6 +186,9 @@ fn summary(plugin: &PluginInfo, unstated_source: &str) -> Styled {
     }
     if !asks.limits.is_empty() {
         row("asks for", &limits(&asks));
+    }
+    if let Some(tools) = server_tools(&asks) {
+        row("tools", &tools);
     }
     for sub_agent in &plugin.sub_agents {
         let from = match manifest.sub_agents.get(&sub_agent.plugin.name) {

@@ -125,6 +125,9 @@ impl Offer {
         row("may do", &plugin.powers());
         row("models", &models(&Asks::of(plugin)));
         row("asks for", &limits(&Asks::of(plugin)));
+        if let Some(tools) = server_tools(&Asks::of(plugin)) {
+            row("tools", &tools);
+        }
         if let Some(max) = max_of(&self.max) {
             row("policy max", &max);
         }
@@ -202,6 +205,11 @@ pub(super) fn models(asks: &Asks) -> String {
     }
 }
 
+/// Returns the tools of providers that a plugin asks for, as text; `None` if it asks for none.
+pub(super) fn server_tools(asks: &Asks) -> Option<String> {
+    (!asks.server_tools.is_empty()).then(|| format!("{}, run by a provider if you grant it", asks.server_tools))
+}
+
 /// Returns the maximum that the policy allows a plugin, as text; `None` without a maximum.
 pub(super) fn max_of(max: &PolicyMax) -> Option<String> {
     let limits = LimitKind::SETTABLE
@@ -215,6 +223,7 @@ pub(super) fn max_of(max: &PolicyMax) -> Option<String> {
             names => format!("models {}", names.join(", ")),
         });
     }
+    parts.extend(max.server_tools().map(|tools| format!("tools {tools}")));
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
@@ -233,7 +242,11 @@ pub(super) fn max_document(max: &PolicyMax) -> Value {
         };
         Some((limit.key().to_owned(), value))
     });
-    json!({"limits": limits.collect::<serde_json::Map<_, _>>(), "models": max.models})
+    json!({
+        "limits": limits.collect::<serde_json::Map<_, _>>(),
+        "models": max.models,
+        "server-tools": max.server_tools(),
+    })
 }
 
 /// Returns the limits that a plugin asks for, as text.

@@ -5,6 +5,7 @@
 mod detail;
 mod page;
 mod parallel;
+mod parts;
 mod shown;
 mod timeline;
 

@@ -1,6 +1,6 @@
 //! `agenthost trust`: records the operator's decision that the crates of a project may be built, and that its
-//! configuration may send prompts and keys to its addresses, give plugins the directories that it names, lift limits
-//! of the operator's, and run its schedules.
+//! configuration may send prompts and keys to its addresses, give plugins the directories and the tools of providers that
+//! it names, lift limits of the operator's, and run its schedules.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -93,6 +93,10 @@ fn show(record: &TrustRecord, printer: &Printer) -> Result<()> {
     }
     for dir in &record.dirs {
         let line = format!("{}: may {} {}", dir.plugin, dir.access, dir.dir.display());
+        printer.text(format!("  {}", one_line(&line)))?;
+    }
+    for asked in &record.server_tools {
+        let line = format!("{}: may use tools of a provider: {}", asked.plugin, asked.tools);
         printer.text(format!("  {}", one_line(&line)))?;
     }
     for lift in &record.lifts {

@@ -19,7 +19,7 @@ pub(super) struct Args {
     /// Update only these plugins
     #[arg(value_name = "NAMESPACE:NAME")]
     names: Vec<String>,
-    /// Accept updates that request more: other imports, model names, sub-agents or higher limits
+    /// Accept updates that request more: other imports, model names, tools of providers, sub-agents or higher limits
     #[arg(long)]
     accept: bool,
     /// Change nothing, and end with exit code 4 if there is an update

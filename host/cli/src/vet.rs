@@ -14,7 +14,7 @@ use self::checks::{CheckState, Subject};
 use super::compiled;
 use super::global::Global;
 use super::output::Printer;
-use super::registry::{changes_document, limits, max_document, max_of, models, note, project};
+use super::registry::{changes_document, limits, max_document, max_of, models, note, project, server_tools};
 use super::terminal::{Styled, indented};
 use agenthost::PluginSource;
 use agenthost::config::{Env, trust};
@@ -111,6 +111,9 @@ pub(super) async fn vet(args: &Args, global: &Global, env: &Env, printer: &Print
         row("may do", &subject.plugin.powers())?;
         row("models", &models(&asks))?;
         row("asks for", &limits(&asks))?;
+        if let Some(tools) = server_tools(&asks) {
+            row("tools", &tools)?;
+        }
         if let Some(max) = max_of(&max) {
             row("policy max", &max)?;
         }

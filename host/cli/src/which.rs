@@ -1,4 +1,4 @@
-//! The plugin that a command is about, with its sub-agents and directories.
+//! The plugin that a command is about, with its sub-agents, directories and tools of providers.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,6 +8,7 @@ use super::output::Printer;
 use super::progress::Progress;
 use agenthost::config::{self, Config, DirGrant, Env};
 use agenthost::error::{Error, Result};
+use agenthost::llm::{ServerToolGrant, ServerToolGrants, ServerToolKind};
 use agenthost::{Host, LoadOptions, Plugin, PluginSource};
 
 /// A plugin, as flags name it.
@@ -22,6 +23,9 @@ pub(super) struct PluginArgs {
     /// write, too
     #[arg(long, value_name = "HOST::GUEST[:rw]")]
     pub(super) dir: Vec<String>,
+    /// Let a provider run this tool for the plugin, but not for its sub-agents, at most N times in a model call
+    #[arg(long, value_name = "web-search|web-fetch[=N]")]
+    pub(super) server_tool: Vec<String>,
     /// Fetch nothing, and fail if a plugin of agenthost.lock is not in the cache
     #[arg(long)]
     offline: bool,
@@ -37,16 +41,19 @@ impl PluginArgs {
             plugin: plugin.to_owned(),
             with: Vec::new(),
             dir: Vec::new(),
+            server_tool: Vec::new(),
             offline: false,
             locked: false,
         }
     }
 
-    /// Loads the plugin, and prints a note if `--dir` has no effect.
+    /// Loads the plugin, and prints a note if `--dir` or `--server-tool` has no effect.
     pub(super) async fn load(&self, host: &Host, env: &Env, printer: &Printer) -> Result<Plugin> {
         let dirs = dirs(&self.dir, env)?;
         let (has_dirs, has_memory) = (!dirs.is_empty(), dirs.iter().any(DirGrant::is_memory));
-        let options = options(sub_agents(&self.with, env)?, dirs);
+        let mut options = options(sub_agents(&self.with, env)?, dirs);
+        options.server_tools = server_tools(&self.server_tool)?;
+        let tools: Vec<_> = options.server_tools.0.keys().copied().collect();
         let place = PluginSource::parse(&self.plugin, env.cwd())?;
         if !self.offline {
             fetch(host, &place, &options, printer).await?;
@@ -62,12 +69,24 @@ impl PluginArgs {
         if has_dirs && !uses_some {
             printer.note(&format!("{} reads no files: --dir gives it nothing", plugin.id().name));
         }
+        let asked = info.server_tools();
+        for kind in tools.into_iter().filter(|kind| asked.get(*kind).is_none()) {
+            printer.note(&format!(
+                "{} does not ask for {kind}: --server-tool gives it nothing",
+                plugin.id().name
+            ));
+        }
         Ok(plugin)
     }
 
     /// Returns the arguments of `--dir`, as they were written.
     pub(super) fn given_dirs(&self) -> &[String] {
         &self.dir
+    }
+
+    /// Returns the arguments of `--server-tool`, as they were written.
+    pub(super) fn given_server_tools(&self) -> &[String] {
+        &self.server_tool
     }
 }
 
@@ -115,6 +134,31 @@ pub(super) fn sub_agents(given: &[String], env: &Env) -> Result<BTreeMap<String,
 /// Parses `--dir HOST::GUEST[:rw]`.
 pub(super) fn parse_dir(text: &str, env: &Env) -> Result<DirGrant> {
     DirGrant::parse(env, text).map_err(|error| Error::from(error).context("--dir"))
+}
+
+/// Parses the arguments of `--server-tool`: `web-search`, or `web-search=3` for at most three uses in a call.
+pub(super) fn server_tools(given: &[String]) -> Result<ServerToolGrants> {
+    let mut grants = ServerToolGrants::default();
+    for text in given {
+        let wrong = |why: String| {
+            Error::usage(format!("--server-tool {text}: {why}")).with_hint("For example --server-tool web-search=3")
+        };
+        let (name, uses) = text
+            .split_once('=')
+            .map_or((text.as_str(), None), |(n, u)| (n, Some(u)));
+        let kind = ServerToolKind::from_name(name).ok_or_else(|| {
+            let known = ServerToolKind::ALL.map(ServerToolKind::name);
+            wrong(format!("`{name}` is not one of {}", known.join(", ")))
+        })?;
+        let number = |uses: &str| uses.parse().map_err(|_| wrong(format!("`{uses}` is not a number")));
+        let bounds = ServerToolGrant {
+            max_uses: uses.map(number).transpose()?,
+            ..ServerToolGrant::default()
+        };
+        bounds.check().map_err(wrong)?;
+        grants.0.insert(kind, bounds);
+    }
+    Ok(grants)
 }
 
 /// Parses the arguments of `--dir`, and checks that the directories exist.
@@ -178,4 +222,41 @@ pub(super) async fn find(
         printer.note(note);
     }
     Ok(plugin)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_tool_is_a_name_with_a_number_of_uses() {
+        let read = |texts: &[&str]| {
+            let texts: Vec<String> = texts.iter().map(ToString::to_string).collect();
+            server_tools(&texts).map(|tools| tools.to_string())
+        };
+        assert_eq!(read(&[]).unwrap(), "none");
+        assert_eq!(
+            read(&["web-search=3", "web-fetch"]).unwrap(),
+            "web-search (3 uses a call); web-fetch (5 uses a call)"
+        );
+        for (text, why) in [
+            (
+                "shell",
+                "--server-tool shell: `shell` is not one of web-search, web-fetch",
+            ),
+            ("web-search=", "--server-tool web-search=: `` is not a number"),
+            (
+                "web-search=a.com",
+                "--server-tool web-search=a.com: `a.com` is not a number",
+            ),
+            (
+                "web-search=0",
+                "--server-tool web-search=0: `max-uses` is a number from 1 to 100",
+            ),
+        ] {
+            let error = read(&[text]).unwrap_err();
+            assert_eq!(error.to_string(), why);
+            assert!(error.hint().is_some());
+        }
+    }
 }

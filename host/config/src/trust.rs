@@ -34,7 +34,7 @@ mod pairs;
 pub(super) mod record;
 mod schedules;
 pub mod seal;
-mod server_tools;
+pub mod server_tools;
 
 use std::fs;
 use std::path::Path;

@@ -96,6 +96,11 @@ pub trait Provider: Send + Sync + fmt::Debug {
     fn caching(&self) -> Caching {
         Caching::None
     }
+
+    /// Returns whether the service can run this tool for a request.
+    fn runs(&self, _tool: ServerToolKind) -> bool {
+        false
+    }
 }
 
 impl<P: Provider + ?Sized> Provider for Arc<P> {
@@ -121,6 +126,10 @@ impl<P: Provider + ?Sized> Provider for Arc<P> {
 
     fn caching(&self) -> Caching {
         (**self).caching()
+    }
+
+    fn runs(&self, tool: ServerToolKind) -> bool {
+        (**self).runs(tool)
     }
 }
 

@@ -186,6 +186,13 @@ fn build_for(
         dir: dir.clone(),
         problem,
     })?;
+    package
+        .manifest
+        .server_tools()
+        .map_err(|problem| BuildError::ServerTools {
+            dir: dir.clone(),
+            problem,
+        })?;
     let mut circle = above.to_vec();
     circle.push(dir.canonicalize().unwrap_or_else(|_| dir.to_owned()));
     let below = Below {

@@ -33,6 +33,7 @@ use wit_parser::{Function, Resolve, Type, TypeDefKind, WorldItem, WorldKey};
 
 use self::types::ValueError;
 use agenthost_core::limits::{KeepBack, LimitsPatch};
+use agenthost_core::llm::ServerToolGrants;
 
 pub use self::bytes::{MAX_PLUGIN_BYTES, read};
 #[doc(hidden)]
@@ -330,6 +331,12 @@ impl Plugin {
         suggested.and_then(Result::ok).unwrap_or_default()
     }
 
+    /// Returns the tools of providers that the author asks for: none without a manifest, or if one of them is invalid.
+    pub fn server_tools(&self) -> ServerToolGrants {
+        let asked = self.manifest.as_ref().map(Manifest::server_tools);
+        asked.and_then(Result::ok).unwrap_or_default()
+    }
+
     /// Returns the part of its limits that the plugin keeps back from its sub-tasks. If its manifest declares none, a
     /// plugin that calls models itself keeps back [`KeepBack::DEFAULT_SHARE`], and any other nothing.
     pub fn keep_back(&self) -> KeepBack {
@@ -368,6 +375,10 @@ impl Plugin {
         }
         if self.has_memory() {
             powers.push("keeps documents in a directory that it is granted".to_owned());
+        }
+        let tools: Vec<_> = self.server_tools().0.keys().map(|kind| kind.name()).collect();
+        if !tools.is_empty() {
+            powers.push(format!("uses {} of a provider if that is granted", tools.join(" and ")));
         }
         for sub_agent in &self.sub_agents {
             powers.push(format!("starts {}", sub_agent.plugin.name));

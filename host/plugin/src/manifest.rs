@@ -1,8 +1,10 @@
-//! The author's description of a plugin: name, license, suggested limits, sub-agents.
+//! The author's description of a plugin: name, license, suggested limits, sub-agents, tools of providers.
 //!
 //! A build takes it from the crate's `Cargo.toml` (`[package]` and `[package.metadata.agenthost]`) and embeds it as
-//! JSON. It grants no rights: only the operator grants limits, whatever the manifest contains. The number of sub-tasks is
+//! JSON. It grants no rights: only the operator grants limits and tools, whatever the manifest contains. The number of sub-tasks is
 //! the exception: if the operator sets none, the manifest can raise the default, within a bound.
+
+mod server_tools;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -10,6 +12,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use agenthost_core::limits::{KeepBack, LimitsPatch};
+use agenthost_core::llm::ServerToolGrants;
 use agenthost_core::nearest::nearest;
 
 /// The embedded manifest. Unknown fields are ignored, so that newer plugins can be inspected.
@@ -42,6 +45,10 @@ pub struct Manifest {
     /// The model names that the plugin may ask for. If the author lists them, the plugin may use no others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub models: Option<BTreeSet<String>>,
+    /// The tools of providers that the plugin asks for, in the manifest's own syntax; null for none. The plugin may use
+    /// no others, whatever is granted.
+    #[serde(skip_serializing_if = "serde_json::Value::is_null")]
+    pub server_tools: serde_json::Value,
     /// The sub-agents and their sources.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub sub_agents: BTreeMap<String, serde_json::Value>,
@@ -70,6 +77,25 @@ impl Manifest {
     /// Returns the reason if a limit is invalid, for the first such limit.
     pub fn suggested(&self) -> Result<LimitsPatch, String> {
         limits(&self.limits)
+    }
+
+    /// Parses the tools of providers that the plugin asks for. This is a wish: the operator grants them.
+    ///
+    /// ```
+    /// use agenthost_plugin::Manifest;
+    ///
+    /// let mut manifest: Manifest = serde_json::from_str(r#"{"format": 1, "server-tools": {"web-search": {"max-uses": 3}}}"#)?;
+    /// assert_eq!(manifest.server_tools()?.to_string(), "web-search (3 uses a call)");
+    /// manifest.server_tools = serde_json::json!(["shell"]);
+    /// assert!(manifest.server_tools().is_err_and(|why| why.starts_with("unknown tool `shell`")));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns the reason for the first tool that is not known or not valid.
+    pub fn server_tools(&self) -> Result<ServerToolGrants, String> {
+        server_tools::read(&self.server_tools)
     }
 
     /// Parses what the manifest declares about a sub-agent; `None` if it does not declare the sub-agent.

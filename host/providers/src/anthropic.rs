@@ -29,8 +29,8 @@ use super::structured::{Asked, Form};
 use super::tools::Parameters;
 use agenthost_core::llm::extension::ToolArguments;
 use agenthost_core::llm::{
-    CacheTtl, Caching, Citation, Counting, Options, ProviderError, Request, Role, Stop, Thinking, ToolCall, ToolChoice,
-    Usage,
+    CacheTtl, Caching, Citation, Counting, Options, ProviderError, Request, Role, ServerToolKind, Stop, Thinking,
+    ToolCall, ToolChoice, Usage,
 };
 
 const BASE_URL: &str = "https://api.anthropic.com";
@@ -95,6 +95,7 @@ impl Wire for Messages {
     const SUMMARY: &'static str = "anthropic";
     const COUNTING: Counting = Counting::AsUsed;
     const CACHING: Caching = Caching::Marked;
+    const SERVER_TOOLS: &'static [ServerToolKind] = &ServerToolKind::ALL;
 
     fn encode(&self, request: &Request, form: Form) -> Result<Value, ProviderError> {
         encode(request, form)

@@ -4,17 +4,24 @@
 //! of the request alone: the same request gets the same reply on every machine, and different requests differ in the
 //! cases, counts and numbers that their schema leaves open.
 //!
+//! If tools are offered, the first reply calls each of them once, with arguments made from its schema; once the
+//! conversation has results, it answers. With server tools, the answer has a search and a citation that are marked as
+//! made up.
+//!
 //! Left out: meaning. Tokens are counted as a quarter of the bytes, which is close to the truth for English.
 
 mod make;
 mod pattern;
+mod tools;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use sha2::{Digest as _, Sha256};
 
 use self::make::MARK;
-use agenthost_core::llm::{Part, Provider, ProviderError, Reply, Request, Role, Stop, Usage};
+use agenthost_core::llm::{
+    Extension, Part, Provider, ProviderError, Reply, Request, Role, ServerToolKind, Stop, Usage,
+};
 
 /// The length of the quote from the last message in a reply without a schema, in characters.
 const QUOTED: usize = 80;
@@ -41,6 +48,10 @@ impl Provider for Offline {
     fn is_offline(&self) -> bool {
         true
     }
+
+    fn runs(&self, _tool: agenthost_core::llm::ServerToolKind) -> bool {
+        true
+    }
 }
 
 /// Returns whether the offline provider made up a reply with this text, as far as its mark shows it: a reply whose schema
@@ -57,8 +68,21 @@ pub fn is_made_up(text: &str) -> bool {
 }
 
 fn answer(request: &Request) -> Reply {
+    let seed = fingerprint(request);
+    let calls = tools::calls(request, seed);
+    if !calls.is_empty() {
+        let output = calls
+            .iter()
+            .map(|call| tokens(&call.name) + tokens(&call.arguments.text()));
+        let usage = usage(request, output.sum());
+        let content = calls.into_iter().map(|call| Extension::ToolCall(call).into_part());
+        return Reply::of(content.collect())
+            .with_model(&request.model)
+            .with_stop(Stop::ToolUse)
+            .with_usage(usage);
+    }
     let text = match &request.schema {
-        Some(schema) => make::value(schema, fingerprint(request)).to_string(),
+        Some(schema) => make::value(schema, seed).to_string(),
         None => quote(request),
     };
     let limit = BYTES_PER_TOKEN.saturating_mul(u64::from(request.max_tokens));
@@ -72,15 +96,23 @@ fn answer(request: &Request) -> Reply {
     } else {
         (text, Stop::End)
     };
+    let searched = request.options.server_tools.iter();
     let usage = Usage {
-        input: input_tokens(request),
-        output: tokens(&text),
-        ..Usage::default()
+        searches: searched.filter(|tool| tool.kind == ServerToolKind::WebSearch).count() as u64,
+        ..usage(request, tokens(&text))
     };
-    Reply::new(text)
+    Reply::of(tools::with_sources(request, text, &quote(request)))
         .with_model(&request.model)
         .with_stop(stop)
         .with_usage(usage)
+}
+
+fn usage(request: &Request, output: u64) -> Usage {
+    Usage {
+        input: input_tokens(request),
+        output,
+        ..Usage::default()
+    }
 }
 
 /// The number of input tokens to report for `request`: a quarter of its bytes, rounded up.
@@ -146,6 +178,10 @@ fn fingerprint(request: &Request) -> [u8; 32] {
         .map(ToString::to_string)
         .unwrap_or_default()
         .as_bytes());
+    for tool in &request.options.tools {
+        add(tool.name.as_bytes());
+        add(tool.parameters.to_string().as_bytes());
+    }
     hash.finalize().into()
 }
 

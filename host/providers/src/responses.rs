@@ -92,6 +92,7 @@ impl Wire for Responses {
     const SUMMARY: &'static str = "openai responses";
     const COUNTING: Counting = Counting::UpFront;
     const CACHING: Caching = Caching::Automatic;
+    const SERVER_TOOLS: &'static [ServerToolKind] = &[ServerToolKind::WebSearch];
 
     fn encode(&self, request: &Request, form: Form) -> Result<Value, ProviderError> {
         let encrypts = !self.without_encryption().contains(&request.model);

@@ -27,9 +27,18 @@
 //!
 //! [[rule]]
 //! hang = true                    # never answers
+//!
+//! [[rule]]                       # a text that only the second call of a tool loop has
+//! contains = "12 °C"
+//! text = "It is cold."
+//!
+//! [[rule]]                       # calls tools, with or without a text before
+//! contains = "weather"
+//! tools = [{ name = "weather", arguments = { city = "Oslo" } }, { name = "time", invalid-arguments = "{" }]
 //! ```
 //!
-//! A rule has exactly one of `text`, `json`, `refusal`, `error` and `hang`. `error` is the name of a
+//! A rule has exactly one of `text`, `json`, `refusal`, `error` and `hang`, or `tools` alone or beside `text`. The ids of
+//! calls count up in the conversation, and the model stops to use tools. `contains` reads the results of tools too. `error` is the name of a
 //! [`ProviderErrorKind`] in kebab-case. `usage` is a table of token counts, or `"none"` for a reply without them; if it
 //! is omitted, the tokens are a quarter of the bytes. `quota` belongs to a reply or a failure; its meters are
 //! `requests`, `tokens`, `input-tokens` and `output-tokens`, each with a `limit`, the `remaining` part of it, and
@@ -42,6 +51,7 @@
 //! Left out: the schema, the options and `max_tokens` of a request are ignored. A reply is returned exactly as it is in
 //! the file.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -51,10 +61,12 @@ use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::draft::Draft;
 use super::error::ProviderSetupError;
 use super::offline::{input_tokens, tokens};
+use agenthost_core::llm::extension::ToolArguments;
 use agenthost_core::llm::{
-    Part, Provider, ProviderError, ProviderErrorKind, Quota, RateLimit, Reply, Request, Stop, Usage,
+    Extension, Part, Provider, ProviderError, ProviderErrorKind, Quota, RateLimit, Reply, Request, Stop, Usage,
 };
 use agenthost_core::nearest::nearest;
 use agenthost_core::plain_file::{self, Links};
@@ -85,7 +97,9 @@ struct Rule {
 #[derive(Debug)]
 enum ScriptedReply {
     Reply {
-        text: String,
+        /// The text; `None` for one that only calls tools.
+        text: Option<String>,
+        tools: Vec<ScriptedCall>,
         stop: Stop,
         usage: ScriptedUsage,
     },
@@ -100,6 +114,12 @@ enum ScriptedReply {
         retry_after: Option<Duration>,
     },
     Hang,
+}
+
+#[derive(Debug)]
+struct ScriptedCall {
+    name: String,
+    arguments: ToolArguments,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -203,31 +223,46 @@ impl Script {
         if !rule.latency.is_zero() {
             tokio::time::sleep(rule.latency).await;
         }
-        let reply = |text: &str, stop, refusal: Option<&String>, usage| {
-            let content = if refusal.is_some() {
-                Vec::new()
-            } else {
-                vec![Part::Text(text.to_owned())]
-            };
+        let mut draft = Draft::new(request, "script");
+        let done = |draft: Draft<'_>, stop, output: u64, usage| {
             let usage = match usage {
                 ScriptedUsage::Missing => None,
                 ScriptedUsage::Given(usage) => Some(usage),
                 ScriptedUsage::Counted => Some(Usage {
                     input: input_tokens(request),
-                    output: tokens(text),
+                    output,
                     ..Usage::default()
                 }),
             };
-            Reply::of(content)
+            draft
+                .finish(stop)
                 .with_model(&request.model)
-                .with_stop(stop)
-                .with_refusal(refusal.cloned())
                 .with_usage(usage)
                 .with_quota(rule.quota.clone())
         };
         match &rule.answer {
-            ScriptedReply::Reply { text, stop, usage } => Ok(reply(text, *stop, None, *usage)),
-            ScriptedReply::Refusal { words, usage } => Ok(reply(words, Stop::Refusal, Some(words), *usage)),
+            ScriptedReply::Reply {
+                text,
+                tools,
+                stop,
+                usage,
+            } => {
+                let mut output = 0;
+                if let Some(text) = text {
+                    output += tokens(text);
+                    draft.text(text);
+                }
+                for ScriptedCall { name, arguments } in tools {
+                    output += tokens(name) + tokens(&arguments.text());
+                    let id = draft.id(None);
+                    draft.tool_call(id, name, arguments.clone(), None, |_| serde_json::Value::Null);
+                }
+                Ok(done(draft, *stop, output, *usage))
+            }
+            ScriptedReply::Refusal { words, usage } => {
+                draft.refusal = Some(words.clone());
+                Ok(done(draft, Stop::Refusal, tokens(words), *usage))
+            }
             ScriptedReply::Error {
                 kind,
                 message,
@@ -264,6 +299,10 @@ impl Provider for Script {
     fn is_offline(&self) -> bool {
         true
     }
+
+    fn runs(&self, _tool: agenthost_core::llm::ServerToolKind) -> bool {
+        true
+    }
 }
 
 impl Rule {
@@ -286,14 +325,18 @@ impl Rule {
     }
 }
 
-/// The texts of a request, messages first.
-fn prompt(request: &Request) -> impl Iterator<Item = &str> {
+/// The texts of a request and the results of its tools, messages first.
+fn prompt(request: &Request) -> impl Iterator<Item = Cow<'_, str>> {
     let parts = request.messages.iter().flat_map(|message| &message.content);
     let texts = parts.filter_map(|part| match part {
-        Part::Text(text) => Some(text.as_str()),
-        Part::Media { .. } | Part::Extension { .. } => None,
+        Part::Text(text) => Some(Cow::Borrowed(text.as_str())),
+        Part::Media { .. } => None,
+        Part::Extension { .. } => match Extension::of(part) {
+            Some(Ok(Extension::ToolResult(result))) => Some(Cow::Owned(result.content)),
+            _ => None,
+        },
     });
-    texts.chain(request.system.as_deref())
+    texts.chain(request.system.as_deref().map(Cow::Borrowed))
 }
 
 #[derive(Deserialize)]
@@ -313,6 +356,7 @@ struct RuleText {
     latency_ms: u64,
     text: Option<String>,
     json: Option<serde_json::Value>,
+    tools: Option<Vec<CallTable>>,
     refusal: Option<String>,
     error: Option<String>,
     hang: Option<bool>,
@@ -325,9 +369,17 @@ struct RuleText {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct CallTable {
+    name: String,
+    arguments: Option<serde_json::Map<String, serde_json::Value>>,
+    invalid_arguments: Option<String>,
+}
+
+#[derive(Deserialize)]
 #[serde(
     untagged,
-    expecting = "usage is a table with input, output, cached-input, cache-write-input, reasoning-output, or \"none\""
+    expecting = "usage is a table with input, output, cached-input, cache-write-input, reasoning-output, searches, or \"none\""
 )]
 enum UsageText {
     Word(String),
@@ -343,6 +395,7 @@ struct UsageTable {
     cache_write_input: u64,
     output: u64,
     reasoning_output: u64,
+    searches: u64,
 }
 
 #[derive(Deserialize)]
@@ -399,6 +452,24 @@ impl TryFrom<QuotaTable> for Quota {
     }
 }
 
+impl TryFrom<CallTable> for ScriptedCall {
+    type Error = String;
+
+    fn try_from(table: CallTable) -> Result<Self, String> {
+        let arguments = match (table.arguments, table.invalid_arguments) {
+            (arguments, None) => ToolArguments::Object(arguments.unwrap_or_default()),
+            (None, Some(text)) => ToolArguments::Invalid(text),
+            (Some(_), Some(_)) => {
+                return Err("a call of a tool has arguments or invalid-arguments, not both".to_owned());
+            }
+        };
+        Ok(Self {
+            name: table.name,
+            arguments,
+        })
+    }
+}
+
 impl TryFrom<RuleText> for Rule {
     type Error = String;
 
@@ -413,16 +484,16 @@ impl TryFrom<RuleText> for Rule {
                 cache_write_input: table.cache_write_input,
                 output: table.output,
                 reasoning_output: table.reasoning_output,
-                searches: 0,
+                searches: table.searches,
             }),
         };
-        let replies = rule.text.is_some() || rule.json.is_some();
+        let replies = rule.text.is_some() || rule.json.is_some() || rule.tools.is_some();
         let counts = !matches!(usage, ScriptedUsage::Counted);
         if counts && !replies && rule.refusal.is_none() {
-            return Err("usage goes with text, json or refusal".to_owned());
+            return Err("usage goes with text, json, tools or refusal".to_owned());
         }
         if rule.stop.is_some() && !replies {
-            return Err("stop goes with text or json".to_owned());
+            return Err("stop goes with text, json or tools".to_owned());
         }
         if rule.error.is_none() && (rule.message.is_some() || rule.status.is_some() || rule.retry_after_ms.is_some()) {
             return Err("message, status and retry-after-ms go with error".to_owned());
@@ -430,16 +501,26 @@ impl TryFrom<RuleText> for Rule {
         let stop = rule.stop.as_deref().map_or(Ok(Stop::End), stop_named)?;
         let hang = rule.hang.unwrap_or_default();
         if hang && rule.quota.is_some() {
-            return Err("quota goes with text, json, refusal or error".to_owned());
+            return Err("quota goes with text, json, tools, refusal or error".to_owned());
         }
         let quota = rule.quota.map(Quota::try_from).transpose()?;
+        let has_tools = rule.tools.is_some();
+        if rule.tools.as_ref().is_some_and(Vec::is_empty) {
+            return Err("tools has at least one call".to_owned());
+        }
+        let calls = rule.tools.into_iter().flatten().map(ScriptedCall::try_from);
+        let tools: Vec<ScriptedCall> = calls.collect::<Result<_, _>>()?;
+        let reply = |text| ScriptedReply::Reply {
+            text,
+            tools,
+            stop,
+            usage,
+        };
         let answer = match (rule.text, rule.json, rule.refusal, rule.error, hang) {
-            (Some(text), None, None, None, false) => ScriptedReply::Reply { text, stop, usage },
-            (None, Some(json), None, None, false) => ScriptedReply::Reply {
-                text: json.to_string(),
-                stop,
-                usage,
-            },
+            (text @ Some(_), None, None, None, false) => reply(text),
+            (None, None, None, None, false) if has_tools => reply(None),
+            _ if has_tools => return Err("tools go with text or alone".to_owned()),
+            (None, Some(json), None, None, false) => reply(Some(json.to_string())),
             (None, None, Some(words), None, false) => ScriptedReply::Refusal { words, usage },
             (None, None, None, Some(name), false) => ScriptedReply::Error {
                 kind: kind_named(&name)?,
@@ -448,7 +529,9 @@ impl TryFrom<RuleText> for Rule {
                 retry_after: rule.retry_after_ms.map(Duration::from_millis),
             },
             (None, None, None, None, true) => ScriptedReply::Hang,
-            _ => return Err("a rule has exactly one of text, json, refusal, error and hang = true".to_owned()),
+            _ => {
+                return Err("a rule has exactly one of text, json, refusal, error and hang = true, or tools".to_owned());
+            }
         };
         Ok(Self {
             model: rule.model,

@@ -7,7 +7,9 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use agenthost_core::llm::{Caching, Counting, Provider, ProviderError, ProviderErrorKind, Reply, Request, Stop, Usage};
+use agenthost_core::llm::{
+    Caching, Counting, Provider, ProviderError, ProviderErrorKind, Reply, Request, ServerToolKind, Stop, Usage,
+};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
@@ -52,6 +54,8 @@ pub(crate) trait Wire: fmt::Debug + Send + Sync {
     const COUNTING: Counting;
     /// How the service caches prompts.
     const CACHING: Caching;
+    /// The tools that the service can run.
+    const SERVER_TOOLS: &'static [ServerToolKind] = &[];
 
     /// Writes a request.
     ///
@@ -176,6 +180,10 @@ impl<W: Wire> Provider for Service<W> {
 
     fn caching(&self) -> Caching {
         W::CACHING
+    }
+
+    fn runs(&self, tool: ServerToolKind) -> bool {
+        W::SERVER_TOOLS.contains(&tool)
     }
 }
 

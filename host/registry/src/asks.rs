@@ -1,8 +1,9 @@
 //! The rights that a plugin asks for, in a form that can be stored and compared.
 //!
-//! These are what a person accepts: the imports that reach something, the model names, the sub-agents and the limits.
-//! They are read from the component. The imports and sub-agents are binding; the model names and limits are what the
-//! plugin's manifest declares.
+//! These are what a person accepts: the imports that reach something, the model names, the tools of
+//! providers, the sub-agents and the limits.
+//! They are read from the component. The imports and sub-agents are binding; the model names, tools and limits are
+//! what the plugin's manifest declares.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use agenthost_core::limits::{Limits, LimitsPatch};
+use agenthost_core::llm::{ServerToolGrant, ServerToolGrants, ServerToolKind};
 use agenthost_plugin::{Import, Plugin};
 
 /// The rights that a plugin asks for.
@@ -23,6 +25,9 @@ pub struct Asks {
     /// The model names that it may use; `None` if it does not declare any, which allows all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub models: Option<BTreeSet<String>>,
+    /// The tools that a provider may run for it, such as web search.
+    #[serde(default, skip_serializing_if = "ServerToolGrants::is_empty")]
+    pub server_tools: ServerToolGrants,
     /// The tasks of other plugins that it may start, as imported: `demo:compare/task@0.1.0`.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub sub_agents: BTreeSet<String>,
@@ -65,6 +70,7 @@ impl Asks {
                 .map(|import| import.name().to_owned())
                 .collect(),
             models: manifest.and_then(|manifest| manifest.models.clone()),
+            server_tools: plugin.server_tools(),
             sub_agents: plugin.sub_agents.iter().map(|sub| sub.import.clone()).collect(),
             limits: manifest.map_or_else(BTreeMap::new, |manifest| {
                 manifest
@@ -110,6 +116,7 @@ impl Asks {
             }),
             (None, None) => {}
         }
+        server_tools(&self.server_tools, &newer.server_tools, &mut changes);
         sets(Asked::SubAgent, &self.sub_agents, &newer.sub_agents, &mut changes);
         let (before, after) = (self.limits(), newer.limits());
         for key in LimitsPatch::KEYS {
@@ -172,6 +179,26 @@ fn sets(what: Asked, old: &BTreeSet<String>, new: &BTreeSet<String>, changes: &m
     changes.extend(old.difference(new).map(|name| change(Some(name), None)));
 }
 
+fn server_tools(old: &ServerToolGrants, new: &ServerToolGrants, changes: &mut Vec<Change>) {
+    for kind in ServerToolKind::ALL {
+        let (old, new) = (old.get(kind), new.get(kind));
+        let covers = |one: Option<&ServerToolGrant>, other: Option<&ServerToolGrant>| match (one, other) {
+            (_, None) => true,
+            (None, Some(_)) => false,
+            (Some(one), Some(other)) => one.covers(other),
+        };
+        let (grows, shrinks) = (!covers(old, new), !covers(new, old));
+        if grows || shrinks {
+            changes.push(Change {
+                what: Asked::ServerTool(kind),
+                old: old.map(ToString::to_string),
+                new: new.map(ToString::to_string),
+                grows,
+            });
+        }
+    }
+}
+
 /// The subject of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asked {
@@ -179,6 +206,8 @@ pub enum Asked {
     Import,
     /// A model name.
     Model,
+    /// A tool that a provider runs.
+    ServerTool(ServerToolKind),
     /// The task of another plugin.
     SubAgent,
     /// A limit, by its key.
@@ -192,6 +221,7 @@ impl fmt::Display for Asked {
         match self {
             Self::Import => f.write_str("import"),
             Self::Model => f.write_str("model name"),
+            Self::ServerTool(kind) => write!(f, "tool {kind}"),
             Self::SubAgent => f.write_str("sub-agent"),
             Self::Limit(key) => write!(f, "limit {key}"),
             Self::Signer => f.write_str("signer"),
@@ -238,6 +268,7 @@ mod tests {
         Asks {
             imports: ["agenthost:plugin/llm@0.1.0".to_owned()].into(),
             models: models.map(|models| models.iter().map(|name| (*name).to_owned()).collect()),
+            server_tools: ServerToolGrants::default(),
             sub_agents: BTreeSet::new(),
             limits: serde_json::from_value(limits).unwrap(),
         }
@@ -292,8 +323,70 @@ mod tests {
     }
 
     #[test]
+    fn another_tool_more_uses_and_other_domains_are_more() {
+        let tools = |value: Value| Asks {
+            server_tools: serde_json::from_value(value).unwrap(),
+            ..asks(None, json!({}))
+        };
+        let none = tools(json!({}));
+        let five = tools(json!({"web-search": {"max-uses": 5}}));
+        let mine = tools(json!({"web-search": {"allowed-domains": ["a.com"]}}));
+        let two = |more: &str, less: &str| {
+            let plus = format!("+ tool web-search: {less} -> {more}");
+            let minus = format!("- tool web-search: {more} -> {less}");
+            (vec![(plus, true)], vec![(minus, false)])
+        };
+        assert_eq!(
+            said(&none, &five),
+            [("+ tool web-search: 5 uses a call".to_owned(), true)]
+        );
+        assert_eq!(
+            said(&five, &none),
+            [("- tool web-search: 5 uses a call".to_owned(), false)]
+        );
+        for (less, more) in [
+            (&five, tools(json!({"web-search": {"max-uses": 6}}))),
+            (
+                &mine,
+                tools(json!({"web-search": {"allowed-domains": ["a.com", "b.com"]}})),
+            ),
+            (&mine, five.clone()),
+        ] {
+            let (old, new) = (&less.server_tools, &more.server_tools);
+            let shown = |tools: &ServerToolGrants| tools.get(ServerToolKind::WebSearch).unwrap().to_string();
+            let (grows, shrinks) = two(&shown(new), &shown(old));
+            assert_eq!((said(less, &more), said(&more, less)), (grows, shrinks));
+        }
+        // Other domains are more, whichever side is called the newer.
+        let other = tools(json!({"web-search": {"allowed-domains": ["b.com"]}}));
+        assert!(
+            mine.changes(&other)
+                .iter()
+                .chain(&other.changes(&mine))
+                .all(|change| change.grows)
+        );
+        assert_eq!(
+            said(&five, &tools(json!({"web-search": {}}))),
+            [],
+            "five is the default"
+        );
+        let both = tools(json!({"web-search": {}, "web-fetch": {"max-uses": 1}}));
+        assert_eq!(
+            said(&five, &both),
+            [("+ tool web-fetch: 1 use a call".to_owned(), true)]
+        );
+    }
+
+    #[test]
     fn what_is_written_is_what_is_read() {
-        let asks = asks(Some(&[]), json!({"cost": 0.5, "timeout": "2m"}));
+        let mut asks = asks(Some(&[]), json!({"cost": 0.5, "timeout": "2m"}));
+        let text = toml::to_string(&asks).unwrap();
+        assert!(!text.contains("server-tools"), "{text}");
+        assert_eq!(toml::from_str::<Asks>(&text).unwrap(), asks, "as of an older version");
+        asks.server_tools = serde_json::from_value(
+            json!({"web-search": {"max-uses": 3, "blocked-domains": ["a.com"]}, "web-fetch": {}}),
+        )
+        .unwrap();
         let text = toml::to_string(&asks).unwrap();
         assert_eq!(toml::from_str::<Asks>(&text).unwrap(), asks);
     }

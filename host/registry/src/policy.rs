@@ -3,7 +3,7 @@
 //!
 //! A policy consists of any number of files (`agenthost-policy.toml` of a project, one of its team, or both). They do
 //! not replace each other: if one file refuses something, it is refused; the smallest limits apply; and only model
-//! names that all files allow are allowed. A setting that a file leaves out has no effect, and a default applies only
+//! names and tools of providers that all files allow are allowed. A setting that a file leaves out has no effect, and a default applies only
 //! if no file has the setting. A refusal names the rule and its place.
 //!
 //! A policy judges a plugin whose bytes are available. It fetches nothing, and it narrows no grant itself; that is up
@@ -14,6 +14,7 @@ mod file;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+pub use self::file::ServerToolRule;
 use self::file::{Denied, File, Rule, Rules, Signer};
 use super::asks::Asks;
 use super::error::{PolicyError, PolicyRule, Refusal};
@@ -21,6 +22,7 @@ use super::signature::{self, PublicKey, Signature, Verified};
 use super::vetted::Vetted;
 use agenthost_config::{Env, Origin as Place};
 use agenthost_core::limits::Limits;
+use agenthost_core::llm::ServerToolGrants;
 use agenthost_core::printable::shell_word;
 use agenthost_plugin::Plugin;
 
@@ -97,6 +99,8 @@ pub struct PolicyDecision {
     pub max: Limits,
     /// The model names that it may be granted; `None` means any.
     pub models: Option<BTreeSet<String>>,
+    /// The ceilings for tools of providers, of which each applies; empty means any.
+    pub server_tools: Vec<ServerToolRule>,
 }
 
 /// The maximum that the `[max]` sections of all files leave to a plugin.
@@ -107,6 +111,22 @@ pub struct PolicyMax {
     pub limits: Limits,
     /// The model names; `None` means any.
     pub models: Option<BTreeSet<String>>,
+    /// The ceilings for tools of providers, of which each applies; empty means any.
+    pub server_tools: Vec<ServerToolRule>,
+}
+
+impl PolicyMax {
+    /// Returns the tools that all ceilings leave, with the narrowest bounds; `None` if there is no ceiling.
+    ///
+    /// ```
+    /// use agenthost_registry::policy::Policy;
+    ///
+    /// assert_eq!(Policy::default().max("acme:competitor").server_tools(), None);
+    /// ```
+    pub fn server_tools(&self) -> Option<ServerToolGrants> {
+        let ceilings = self.server_tools.iter().map(|rule| rule.tools.clone());
+        ceilings.reduce(|one, other| one.within(&other))
+    }
 }
 
 /// A missing signature or a missing review.
@@ -215,13 +235,18 @@ impl Policy {
         if self.files.is_empty() {
             notes.clear();
         }
-        let PolicyMax { limits, models } = self.max(name);
+        let PolicyMax {
+            limits,
+            models,
+            server_tools,
+        } = self.max(name);
         Ok(PolicyDecision {
             signer,
             vetted_by,
             notes,
             max: limits,
             models,
+            server_tools,
         })
     }
 
@@ -242,6 +267,7 @@ impl Policy {
                 (Some(one), Some(other)) => Some(one.intersection(other).cloned().collect()),
                 (one, other) => one.or_else(|| other.clone()),
             };
+            max.server_tools.extend(bound.server_tools.clone());
         }
         max
     }

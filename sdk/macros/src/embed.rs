@@ -59,7 +59,7 @@ fn manifest(path: &Path) -> Result<Value> {
             .filter(|value| !value.is_empty())
     };
     let own = metadata(&text).with_context(|| path.display().to_string())?;
-    Ok(json!({
+    let mut manifest = json!({
         "format": 1,
         "name": field("NAME"),
         "version": field("VERSION"),
@@ -70,8 +70,11 @@ fn manifest(path: &Path) -> Result<Value> {
         "keep-back": own.keep_back,
         "models": own.models,
         "sub-agents": own.sub_agents,
-        "server-tools": own.server_tools,
-    }))
+    });
+    if let (Some(server_tools), Some(manifest)) = (own.server_tools, manifest.as_object_mut()) {
+        manifest.insert("server-tools".to_owned(), server_tools);
+    }
+    Ok(manifest)
 }
 
 /// The contents of `[package.metadata.agenthost]`.
@@ -81,8 +84,8 @@ struct Metadata {
     /// Null if the author does not list the models.
     models: Value,
     sub_agents: Value,
-    /// Null if the author asks for none.
-    server_tools: Value,
+    /// `None` if the author asks for none.
+    server_tools: Option<Value>,
 }
 
 fn metadata(text: &str) -> Result<Metadata> {
@@ -95,7 +98,7 @@ fn metadata(text: &str) -> Result<Metadata> {
         keep_back: json!({}),
         models: Value::Null,
         sub_agents: json!({}),
-        server_tools: Value::Null,
+        server_tools: None,
     };
     for (key, value) in table.into_iter().flatten() {
         match key.as_str() {
@@ -103,18 +106,18 @@ fn metadata(text: &str) -> Result<Metadata> {
                 value.is_table(),
                 "`{key}` in [package.metadata.agenthost] is not a table"
             ),
-            "server-tools" => ensure!(
-                value.is_table() || is_list_of_names(value),
-                "`server-tools` in [package.metadata.agenthost] is neither a table nor a list of tools\n\
-                 hint: server-tools = {{ web-search = {{ max-uses = 3 }} }}"
-            ),
             "models" => ensure!(
                 is_list_of_names(value),
                 "`models` in [package.metadata.agenthost] is not a list of model names\nhint: models = [\"fast\"]"
             ),
+            "server-tools" => ensure!(
+                value.is_table() || is_list_of_names(value),
+                "`server-tools` in [package.metadata.agenthost] is not a table or a list of names\nhint: \
+                 server-tools = {{ web-search = {{ max-uses = 5 }} }}"
+            ),
             _ => bail!(
-                "unknown key `{key}` in [package.metadata.agenthost]\nhint: it has `keep-back`, `limits`, `models`, `server-tools` and \
-                 `sub-agents`"
+                "unknown key `{key}` in [package.metadata.agenthost]\nhint: it has `keep-back`, `limits`, `models`, \
+                 `server-tools` and `sub-agents`"
             ),
         }
         let value = serde_json::to_value(value)?;
@@ -122,7 +125,7 @@ fn metadata(text: &str) -> Result<Metadata> {
             "limits" => own.limits = value,
             "keep-back" => own.keep_back = value,
             "models" => own.models = value,
-            "server-tools" => own.server_tools = value,
+            "server-tools" => own.server_tools = Some(value),
             _ => own.sub_agents = value,
         }
     }
@@ -130,9 +133,8 @@ fn metadata(text: &str) -> Result<Metadata> {
 }
 
 fn is_list_of_names(value: &toml::Value) -> bool {
-    value
-        .as_array()
-        .is_some_and(|names| names.iter().all(toml::Value::is_str))
+    let names = value.as_array();
+    names.is_some_and(|names| names.iter().all(toml::Value::is_str))
 }
 
 #[cfg(test)]
@@ -158,20 +160,23 @@ mod tests {
                 .unwrap();
             assert!(error.to_string().starts_with("`models` in"), "{error}");
         }
+        let text = "[package.metadata.agenthost.server-tools]\nweb-search = { max-uses = 5 }\n";
+        let own = metadata(text).unwrap();
+        assert_eq!(own.server_tools, Some(json!({"web-search": {"max-uses": 5}})));
+        let own = metadata("[package.metadata.agenthost]\nserver-tools = [\"web-fetch\"]\n").unwrap();
+        assert_eq!(own.server_tools, Some(json!(["web-fetch"])));
+        assert_eq!(metadata("").unwrap().server_tools, None);
+        let error = metadata("[package.metadata.agenthost]\nserver-tools = true\n")
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(error.starts_with("`server-tools` in"), "{error}");
+
         let error = metadata("[package.metadata.agenthost]\nlimits = 3\n")
             .err()
             .unwrap()
             .to_string();
         assert!(error.contains("is not a table"), "{error}");
         assert_eq!(metadata("[package]\n").unwrap().limits, json!({}));
-        let asks = "[package.metadata.agenthost.server-tools]\nweb-search = { max-uses = 3 }\n";
-        assert_eq!(
-            metadata(asks).unwrap().server_tools,
-            json!({"web-search": {"max-uses": 3}})
-        );
-        let error = metadata("[package.metadata.agenthost]\nserver-tools = true\n")
-            .err()
-            .unwrap();
-        assert!(error.to_string().contains("neither a table nor a list"), "{error}");
     }
 }

@@ -6,7 +6,7 @@
 
 use quote::{format_ident, quote};
 use wit_bindgen_core::wit_parser::{
-    Docs, Function, FunctionKind, InterfaceId, PackageId, Resolve, Type, TypeDefKind, WorldItem,
+    Docs, Function, FunctionKind, InterfaceId, PackageId, Resolve, Type, TypeDefKind, World, WorldItem,
 };
 
 use crate::form::{Form, form};
@@ -18,7 +18,7 @@ pub(crate) struct SubTask {
     ident: String,
     /// The package, as in `demo:competitor@0.1.0`.
     plugin: String,
-    /// The text of the WIT about the function; empty if there is none.
+    /// The text of the WIT; empty if there is none.
     description: String,
     /// The name of the parameter in the WIT.
     parameter: String,
@@ -120,18 +120,25 @@ fn result_has_json(resolve: &Resolve, ty: &Type) -> bool {
     }
 }
 
-/// The text about the function itself or else about the nearest thing around it.
+/// The texts about the package (or, if it has none, about the world that exports the interface), the interface and the
+/// function. Together they describe the task: by convention, the package says what it is for, and the function when it
+/// fails.
 fn description(resolve: &Resolve, package: PackageId, interface: InterfaceId, function: &Function) -> String {
     let text = |docs: &Docs| docs.contents.as_deref().map(str::trim).unwrap_or_default().to_owned();
     let package = &resolve.packages[package];
-    let exports = |world: &&wit_bindgen_core::wit_parser::World| {
+    let exports = |world: &&World| {
         let mut exports = world.exports.values();
         exports.any(|item| matches!(item, WorldItem::Interface { id, .. } if *id == interface))
     };
     let worlds = package.worlds.values().map(|world| &resolve.worlds[*world]);
-    let mut texts = [&function.docs, &resolve.interfaces[interface].docs, &package.docs]
-        .into_iter()
-        .map(text)
-        .chain(worlds.filter(exports).map(|world| text(&world.docs)));
-    texts.find(|text| !text.is_empty()).unwrap_or_default()
+    let purposes = std::iter::once(text(&package.docs)).chain(worlds.filter(exports).map(|world| text(&world.docs)));
+    let purpose = purposes.into_iter().find(|text| !text.is_empty());
+    let mut texts: Vec<String> = purpose.into_iter().collect();
+    for docs in [&resolve.interfaces[interface].docs, &function.docs] {
+        let text = text(docs);
+        if !text.is_empty() && !texts.contains(&text) {
+            texts.push(text);
+        }
+    }
+    texts.join("\n\n")
 }

@@ -1,6 +1,7 @@
 //! The tools of one request: their names are unique and valid.
 
-use crate::llm::Error;
+use serde_json::Value;
+
 use crate::tool::Tool;
 
 /// The most tools of a request.
@@ -18,25 +19,25 @@ pub(super) fn offer(tools: &[Tool]) -> Vec<Tool> {
     offered.collect()
 }
 
-/// Returns an error for tools that no model service takes.
-pub(super) fn check(offered: &[Tool]) -> Result<(), Error> {
-    let invalid = |text: String| Err(Error::InvalidRequest(text));
+/// Returns the value of the option `tools`.
+pub(super) fn option(offered: &[Tool]) -> String {
+    Value::Array(offered.iter().map(Tool::definition).collect()).to_string()
+}
+
+/// Returns the reason why no model service takes these tools, if there is one.
+pub(super) fn invalid(offered: &[Tool]) -> Option<String> {
     if offered.len() > MAX_TOOLS {
-        return invalid(format!("{} tools; a prompt can have {MAX_TOOLS}", offered.len()));
+        return Some(format!("{} tools; a prompt can have {MAX_TOOLS}", offered.len()));
     }
-    for (index, tool) in offered.iter().enumerate() {
+    offered.iter().enumerate().find_map(|(index, tool)| {
         let name = tool.name();
         let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(is_allowed) {
-            return invalid(format!(
+            return Some(format!(
                 "invalid name of a tool: `{name}`; a name has 1 to {MAX_NAME} letters, digits, `-` and `_`"
             ));
         }
-        if offered.iter().take(index).any(|other| other.name() == name) {
-            return invalid(format!(
-                "two tools with the name `{name}`; give one another name with `Tool::named`"
-            ));
-        }
-    }
-    Ok(())
+        let is_taken = offered.iter().take(index).any(|other| other.name() == name);
+        is_taken.then(|| format!("two tools with the name `{name}`; give one another name with `Tool::named`"))
+    })
 }

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use super::options::ToolChoice;
-use super::{Prompt, offer, parse};
+use super::{Prompt, offer};
 use crate::extension::{ToolCall, ToolResult};
 use crate::llm::{Error, Message, Reply, Role, Stop};
 use crate::schema::json_schema;
@@ -59,14 +59,16 @@ impl Prompt {
     /// Natively, outside a host.
     pub async fn run(mut self, max_turns: u32) -> Result<Reply, Error> {
         let tools = offer::offer(&self.tools);
-        offer::check(&tools)?;
         let mut turns_left = max_turns.max(1);
         loop {
-            turns_left -= 1;
-            if turns_left == 0 && !tools.is_empty() {
+            if turns_left == 1 && !tools.is_empty() {
                 self = self.tool_choice(ToolChoice::None);
             }
-            let reply = self.send().await?;
+            let reply = match self.clone().send().await {
+                Err(Error::Denied(_)) if self.go_without_grant() => continue,
+                reply => reply?,
+            };
+            turns_left -= 1;
             let calls = reply.tool_calls();
             if calls.is_empty() || reply.stop == Stop::Refusal {
                 return Ok(reply);
@@ -107,7 +109,7 @@ impl Prompt {
     ///
     /// Natively, outside a host.
     pub async fn run_json<T: DeserializeOwned + JsonSchema>(self, max_turns: u32) -> Result<T, Error> {
-        parse(self.schema(json_schema::<T>()).run(max_turns).await?)
+        self.schema(json_schema::<T>()).run(max_turns).await?.json()
     }
 
     /// Continues the conversation with a reply, its content unchanged, and with the results of its calls.

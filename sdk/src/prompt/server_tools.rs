@@ -119,16 +119,20 @@ impl ServerTools {
         });
     }
 
-    /// Removes the tools that need not be granted. Returns whether there were any.
-    pub(super) fn drop_optional(&mut self) -> bool {
-        let before = self.0.len();
-        self.0.retain(|tool| tool.without_grant == WithoutGrant::Fail);
-        self.0.len() < before
-    }
-
     /// Returns the value of the option `server-tools`, if there are any.
     pub(super) fn option(&self) -> Option<String> {
-        let tools = (!self.0.is_empty()).then_some(&self.0)?;
-        serde_json::to_string(tools).ok()
+        option(self.0.iter())
     }
+
+    /// Returns the option of a second attempt after a denial; `None` if all tools have to be granted.
+    pub(super) fn if_denied(&self) -> Option<Option<String>> {
+        let is_needed = |tool: &&ServerTool| tool.without_grant == WithoutGrant::Fail;
+        let needed: Vec<&ServerTool> = self.0.iter().filter(is_needed).collect();
+        (needed.len() < self.0.len()).then(|| option(needed.into_iter()))
+    }
+}
+
+fn option<'a>(tools: impl ExactSizeIterator<Item = &'a ServerTool>) -> Option<String> {
+    let tools: Vec<&ServerTool> = (tools.len() > 0).then(|| tools.collect())?;
+    serde_json::to_string(&tools).ok()
 }

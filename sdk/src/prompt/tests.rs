@@ -144,14 +144,14 @@ fn the_schema_stands_in_place_with_names_and_docs() {
 
 #[test]
 fn text_joins_the_text_parts() {
-    assert_eq!(text(reply(Stop::End, &["a", "b"])), Ok("ab".to_owned()));
-    assert_eq!(text(reply(Stop::MaxTokens, &["a"])), Ok("a".to_owned()));
-    assert_eq!(text(reply(Stop::Refusal, &["no"])), Err(Error::Refused("no".into())));
+    assert_eq!(text(&reply(Stop::End, &["a", "b"])), Ok("ab".to_owned()));
+    assert_eq!(text(&reply(Stop::MaxTokens, &["a"])), Ok("a".to_owned()));
+    assert_eq!(text(&reply(Stop::Refusal, &["no"])), Err(Error::Refused("no".into())));
 }
 
 #[test]
 fn a_reply_parses_or_is_an_invalid_reply() {
-    let found = parse::<Found>(reply(Stop::End, &[r#"{"all-of": [{"weight": 0.5}]}"#]));
+    let found = reply(Stop::End, &[r#"{"all-of": [{"weight": 0.5}]}"#]).json::<Found>();
     assert_eq!(
         found,
         Ok(Found {
@@ -161,12 +161,12 @@ fn a_reply_parses_or_is_an_invalid_reply() {
         })
     );
 
-    let error = parse::<Inner>(reply(Stop::End, &["{}"])).unwrap_err();
+    let error = reply(Stop::End, &["{}"]).json::<Inner>().unwrap_err();
     assert_eq!(
         error,
         Error::InvalidReply("missing field `weight` at line 1 column 2".into())
     );
-    let error = parse::<Inner>(reply(Stop::MaxTokens, &["{"])).unwrap_err();
+    let error = reply(Stop::MaxTokens, &["{"]).json::<Inner>().unwrap_err();
     assert!(
         error
             .to_string()

@@ -1,8 +1,10 @@
 //! The tools that a prompt offers: those of the plugin, and those at the provider.
+//!
+//! Each function here writes the options at once, so that a plugin that offers no tools contains no code for them.
 
-use super::Prompt;
 use super::options::ToolChoice;
 use super::server_tools::{Fetch, Search, ServerToolKind, WithoutGrant};
+use super::{Prompt, offer, set_option};
 use crate::tool::Tool;
 
 impl Prompt {
@@ -21,7 +23,9 @@ impl Prompt {
     /// ```
     pub fn tool(mut self, tool: Tool) -> Prompt {
         self.tools.push(tool);
-        self
+        let offered = offer::offer(&self.tools);
+        self.invalid = offer::invalid(&offered);
+        self.option("tools", offer::option(&offered))
     }
 
     /// Sets which tools the model may or must call; the default is [`ToolChoice::Auto`]. It needs a tool.
@@ -34,7 +38,7 @@ impl Prompt {
     ///
     /// let now = Tool::new::<()>("now", "Returns the time.", async |()| "12:00".to_owned());
     /// let prompt = Prompt::new("What time is it?").tool(now).tool_choice(ToolChoice::Tool("now".to_owned()));
-    /// assert_eq!(prompt.into_request().options[0], ("tool-choice".to_owned(), "tool:now".to_owned()));
+    /// assert_eq!(prompt.into_request().options[1], ("tool-choice".to_owned(), "tool:now".to_owned()));
     /// ```
     pub fn tool_choice(self, choice: ToolChoice) -> Prompt {
         self.option("tool-choice", choice.value())
@@ -47,7 +51,7 @@ impl Prompt {
     ///
     /// let now = Tool::new::<()>("now", "Returns the time.", async |()| "12:00".to_owned());
     /// let request = Prompt::new("What time is it?").tool(now).parallel_tools(false).into_request();
-    /// assert_eq!(request.options[0], ("parallel-tools".to_owned(), "false".to_owned()));
+    /// assert_eq!(request.options[1], ("parallel-tools".to_owned(), "false".to_owned()));
     /// ```
     pub fn parallel_tools(self, parallel: bool) -> Prompt {
         self.option("parallel-tools", parallel.to_string())
@@ -65,10 +69,8 @@ impl Prompt {
     /// let failed = host.run(Prompt::new("Who won?").search(Search::uses(2)).text()).unwrap_err();
     /// assert_eq!(Failure::from(failed), Failure::Denied("web-search".to_owned()));
     /// ```
-    pub fn search(mut self, bounds: Search) -> Prompt {
-        self.server_tools
-            .set(ServerToolKind::WebSearch, bounds, WithoutGrant::Fail);
-        self
+    pub fn search(self, bounds: Search) -> Prompt {
+        self.server_tool(ServerToolKind::WebSearch, bounds, WithoutGrant::Fail)
     }
 
     /// As [`search`](Prompt::search), but without the grant the model answers from memory: if the host denies the
@@ -89,10 +91,8 @@ impl Prompt {
     /// assert_eq!((reply.text().as_str(), reply.searches().len()), ("France, in 2018.", 0));
     /// assert_eq!(host.requests()[1].options, []);
     /// ```
-    pub fn search_if_granted(mut self, bounds: Search) -> Prompt {
-        self.server_tools
-            .set(ServerToolKind::WebSearch, bounds, WithoutGrant::GoOn);
-        self
+    pub fn search_if_granted(self, bounds: Search) -> Prompt {
+        self.server_tool(ServerToolKind::WebSearch, bounds, WithoutGrant::GoOn)
     }
 
     /// Lets the provider read pages of the web for the model, within these bounds. The operator has to grant it; without
@@ -104,10 +104,8 @@ impl Prompt {
     /// let request = Prompt::new("Sum up https://example.com/news.").fetch(Fetch::uses(1)).into_request();
     /// assert_eq!(request.options[0].1, r#"[{"kind":"web-fetch","max-uses":1}]"#);
     /// ```
-    pub fn fetch(mut self, bounds: Fetch) -> Prompt {
-        self.server_tools
-            .set(ServerToolKind::WebFetch, bounds, WithoutGrant::Fail);
-        self
+    pub fn fetch(self, bounds: Fetch) -> Prompt {
+        self.server_tool(ServerToolKind::WebFetch, bounds, WithoutGrant::Fail)
     }
 
     /// As [`fetch`](Prompt::fetch), but without the grant the model answers from memory, as with
@@ -122,9 +120,14 @@ impl Prompt {
     /// let prompt = Prompt::new("Sum up https://example.com/news.").fetch_if_granted(Fetch::uses(1));
     /// assert_eq!(host.run(prompt.text()), Ok("News.".to_owned()));
     /// ```
-    pub fn fetch_if_granted(mut self, bounds: Fetch) -> Prompt {
-        self.server_tools
-            .set(ServerToolKind::WebFetch, bounds, WithoutGrant::GoOn);
+    pub fn fetch_if_granted(self, bounds: Fetch) -> Prompt {
+        self.server_tool(ServerToolKind::WebFetch, bounds, WithoutGrant::GoOn)
+    }
+
+    fn server_tool(mut self, kind: ServerToolKind, bounds: Search, without_grant: WithoutGrant) -> Prompt {
+        self.server_tools.set(kind, bounds, without_grant);
+        self.if_denied = self.server_tools.if_denied();
+        set_option(&mut self.request, "server-tools", self.server_tools.option());
         self
     }
 }

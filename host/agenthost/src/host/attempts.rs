@@ -58,6 +58,15 @@ impl Call<'_> {
                 // This fails if the provider has no key, for example; the next one may have one.
                 self.task.host.provider(&model.provider)
             };
+            let lacks = served.as_ref().ok().and_then(|served| {
+                let mut tools = request.options.server_tools.iter().map(|tool| tool.kind);
+                tools.find(|tool| !served.provider.runs(*tool))
+            });
+            if let Some(tool) = lacks {
+                // The next one may have it.
+                before.get_or_insert(CallError::Denied(format!("{full_name}: its provider has no {tool}")));
+                continue;
+            }
             let served = match (served, &before) {
                 (Ok(served), _) => served,
                 (Err(CallError::Denied(why)), None) => return Err(CallError::Denied(why)),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use super::tool_permission::ToolCeiling;
 use agenthost_core::limits::Limits;
 use agenthost_plugin::Plugin as PluginInfo;
 #[cfg(feature = "registry")]
@@ -13,6 +14,8 @@ use agenthost_registry::policy::PolicyDecision;
 pub(super) struct Ceiling {
     /// The upper bounds of its tasks' limits.
     pub(super) limits: Limits,
+    /// What bounds its tools of providers.
+    pub(super) tools: ToolCeiling,
     /// The model names in its manifest; `None` allows any.
     own: Option<BTreeSet<String>>,
     /// The model names that the policies allow; `None` allows any.
@@ -20,10 +23,12 @@ pub(super) struct Ceiling {
 }
 
 impl Ceiling {
-    /// Returns the ceiling of a plugin's own manifest: if it lists models, the plugin gets no others.
+    /// Returns the ceiling of a plugin's own manifest: if it lists models, the plugin gets no others, and it gets no tool
+    /// of a provider that it does not ask for.
     pub(super) fn own(plugin: &PluginInfo) -> Self {
         Self {
             limits: Limits::none(),
+            tools: ToolCeiling::own(plugin),
             own: plugin.manifest.as_ref().and_then(|manifest| manifest.models.clone()),
             policy: None,
         }
@@ -34,6 +39,7 @@ impl Ceiling {
     pub(super) fn within(self, verdict: &PolicyDecision) -> Self {
         Self {
             limits: self.limits.narrowed_by(&verdict.max),
+            tools: self.tools.within(&verdict.server_tools),
             policy: verdict.models.clone(),
             ..self
         }

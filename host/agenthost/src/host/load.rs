@@ -13,11 +13,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use super::ceiling::Ceiling;
+use super::tool_permission::ToolGrant;
 use super::{Host, LoadOptions, LoadedPlugin, Plugin, PluginSource, SubAgent};
 use crate::error::LoadError;
 use agenthost_config::{DirGrant, trust};
 use agenthost_core::error::{Error, Result};
 use agenthost_core::limits::Limits;
+use agenthost_core::llm::ServerToolGrants;
 #[cfg(feature = "build")]
 use agenthost_plugin::build::BuildRules;
 use agenthost_plugin::manifest::SubAgentPlace;
@@ -95,11 +97,8 @@ impl Host {
         // Dropping this future drops `_abandon`, which ends a compiler process.
         let (_abandon, stop) = agenthost_sandbox::stop();
         // Reading, building and compiling block, in the worst case for seconds.
-        let loaded = tokio::task::spawn_blocking(move || {
-            Loader::new(&host, options.with, options.dirs)
-                .stopped_by(stop)
-                .load_root(&place)
-        });
+        let loaded =
+            tokio::task::spawn_blocking(move || Loader::new(&host, options).stopped_by(stop).load_root(&place));
         let loaded = loaded
             .await
             .map_err(|_| Error::host("the host failed while it loaded the plugin"))?;
@@ -125,7 +124,7 @@ impl Host {
     ///
     /// As [`Host::load_with`].
     pub fn load_bytes(&self, bytes: &[u8]) -> Result<Plugin> {
-        let mut loader = Loader::new(self, BTreeMap::new(), Vec::new());
+        let mut loader = Loader::new(self, LoadOptions::default());
         loader.load_bytes(bytes, Origin::default()).map(LoadedPlugin::shared)
     }
 }
@@ -147,6 +146,17 @@ struct Origin<'a> {
     verdict: Option<&'a PolicyDecision>,
 }
 
+impl<'a> Origin<'a> {
+    /// Returns the place that decides whether the grant to the plugin's name is meant for it: any file can use the name,
+    /// and any project can lock it. An embedder provides its own bytes.
+    fn place(self) -> Option<&'a Path> {
+        let place = self.home.or(self.file);
+        #[cfg(feature = "registry")]
+        let place = place.or(self.lock);
+        place
+    }
+}
+
 /// The source of a plugin's place.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum NamedBy {
@@ -161,6 +171,8 @@ struct Loader<'a> {
     with: BTreeMap<String, PluginSource>,
     /// Additional directories for the root.
     dirs: Vec<DirGrant>,
+    /// Tools of providers for the root.
+    server_tools: ServerToolGrants,
     /// Plugins that are loaded already, by file or crate directory.
     loaded: HashMap<PathBuf, Plugin>,
     /// The names in `with` that some plugin has used.
@@ -172,11 +184,12 @@ struct Loader<'a> {
 }
 
 impl<'a> Loader<'a> {
-    fn new(host: &'a Host, with: BTreeMap<String, PluginSource>, dirs: Vec<DirGrant>) -> Self {
+    fn new(host: &'a Host, options: LoadOptions) -> Self {
         Self {
             host,
-            with,
-            dirs,
+            with: options.with,
+            dirs: options.dirs,
+            server_tools: options.server_tools,
             loaded: HashMap::new(),
             given: BTreeSet::new(),
             above: Vec::new(),
@@ -345,8 +358,9 @@ impl<'a> Loader<'a> {
     /// Loads the plugin and all plugins below it.
     fn load_bytes(&mut self, bytes: &[u8], origin: Origin<'_>) -> Result<LoadedPlugin> {
         let plugin = PluginInfo::read(bytes)?;
-        let (ceiling, notes) = self.ceiling(&plugin, bytes, origin)?;
+        let (ceiling, mut notes) = self.ceiling(&plugin, bytes, origin)?;
         let mut dirs = self.dirs(&plugin, origin)?;
+        let tool_grant = self.tool_grant(&plugin, origin, &mut notes)?;
         // Nothing reaches the documents of a plugin with a memory but the functions that are recorded.
         let memory = dirs.iter().position(|dir| plugin.has_memory() && dir.is_memory());
         let memory = memory.map(|place| dirs.remove(place));
@@ -387,6 +401,7 @@ impl<'a> Loader<'a> {
             sub_agents,
             dirs,
             memory,
+            tool_grant,
             ceiling,
             notes,
         })
@@ -397,11 +412,7 @@ impl<'a> Loader<'a> {
         let config = self.host.config();
         let name = &plugin.id.name;
         let mut dirs = config.grant(name).dirs;
-        // Any file can use the name, and any project can lock it. An embedder provides its own bytes.
-        let path = origin.home.or(origin.file);
-        #[cfg(feature = "registry")]
-        let path = path.or(origin.lock);
-        let path = path.filter(|_| !dirs.is_empty());
+        let path = origin.place().filter(|_| !dirs.is_empty());
         if let Some(path) = path
             && !trust::dirs::is_meant(config, name, "dirs", path)?
         {
@@ -423,6 +434,23 @@ impl<'a> Loader<'a> {
             problem,
         })?;
         Ok(dirs)
+    }
+
+    /// Returns the tools of providers that the operator grants to a plugin. A plugin that is not at the place that the
+    /// grant is meant for does not get them, and a note says so.
+    fn tool_grant(&mut self, plugin: &PluginInfo, origin: Origin<'_>, notes: &mut Vec<String>) -> Result<ToolGrant> {
+        let (config, name) = (self.host.config(), &plugin.id.name);
+        let withheld = match origin.place() {
+            Some(path) => trust::server_tools::withheld(config, name, path)?,
+            None => None,
+        };
+        let is_withheld = withheld.is_some();
+        notes.extend(withheld.filter(|_| !plugin.server_tools().is_empty()));
+        let given = match self.above.is_empty() {
+            true => std::mem::take(&mut self.server_tools),
+            false => ServerToolGrants::default(),
+        };
+        Ok(ToolGrant { given, is_withheld })
     }
 
     fn sub_agent(&mut self, place: &PluginSource, by: NamedBy) -> Result<Plugin> {

@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use super::ceiling::Ceiling;
 use super::plugin_source::PluginSource;
+use super::tool_permission::ToolGrant;
 use agenthost_config::{Config, DirGrant};
 use agenthost_core::error::Result;
 use agenthost_core::limits::Limits;
+use agenthost_core::llm::{ServerToolGrant, ServerToolGrants, ServerToolKind};
 use agenthost_plugin::{Digest, Plugin as PluginInfo, PluginId};
 use agenthost_sandbox::Code;
 
@@ -45,6 +47,8 @@ pub(super) struct LoadedPlugin {
     pub(super) dirs: Vec<DirGrant>,
     /// The directory of its documents, if it has a memory and is granted one.
     pub(super) memory: Option<DirGrant>,
+    /// The tools of providers that the operator grants to it.
+    pub(super) tool_grant: ToolGrant,
     /// The upper bound of what its tasks get, whatever is granted.
     pub(super) ceiling: Ceiling,
     /// Human-readable notes about how the plugin was obtained, for example that a compile target was installed.
@@ -73,6 +77,9 @@ pub struct LoadOptions {
     pub with: BTreeMap<String, PluginSource>,
     /// Directories for the plugin itself, in addition to those of its grant. Its sub-agents do not get them.
     pub dirs: Vec<DirGrant>,
+    /// Tools of providers for the plugin itself, in place of those of its grant. Its manifest must ask for them. Its
+    /// sub-agents do not get them.
+    pub server_tools: ServerToolGrants,
 }
 
 impl LoadOptions {
@@ -92,6 +99,21 @@ impl LoadOptions {
     #[must_use]
     pub fn dir(mut self, dir: DirGrant) -> Self {
         self.dirs.push(dir);
+        self
+    }
+
+    /// Gives the plugin a tool that the provider runs, if its manifest asks for the tool.
+    ///
+    /// ```
+    /// use agenthost::LoadOptions;
+    /// use agenthost::llm::{ServerToolGrant, ServerToolKind};
+    ///
+    /// let options = LoadOptions::new().server_tool(ServerToolKind::WebSearch, ServerToolGrant::default());
+    /// assert_eq!(options.server_tools.to_string(), "web-search (5 uses a call)");
+    /// ```
+    #[must_use]
+    pub fn server_tool(mut self, kind: ServerToolKind, bounds: ServerToolGrant) -> Self {
+        self.server_tools.0.insert(kind, bounds);
         self
     }
 }
@@ -139,6 +161,12 @@ impl Plugin {
         self.loaded.models(config)
     }
 
+    /// Returns the tools of providers that its tasks can use: those that its manifest asks for, within the operator's
+    /// grant and the policies.
+    pub fn server_tools(&self, config: &Config) -> ServerToolGrants {
+        self.loaded.server_tools(config)
+    }
+
     /// Returns the limits that the policies set for its tasks.
     pub fn allowed(&self) -> &Limits {
         &self.loaded.ceiling.limits
@@ -167,11 +195,14 @@ impl LoadedPlugin {
         self.ceiling.models(config.grant(&self.info.id.name).models)
     }
 
-    pub(super) fn server_tools(&self, _config: &Config) -> agenthost_core::llm::ServerToolGrants {
-        agenthost_core::llm::ServerToolGrants::default()
+    pub(super) fn server_tools(&self, config: &Config) -> ServerToolGrants {
+        let tools = &self.ceiling.tools;
+        tools.permitted(&self.info.id.name, &self.tool_grant, config)
     }
 
-    pub(super) fn no_server_tool(&self, _config: &Config, kind: agenthost_core::llm::ServerToolKind) -> String {
-        format!("{} is not granted {kind}", self.info.id.name)
+    /// Returns why the plugin may not use a tool that [`LoadedPlugin::server_tools`] does not have.
+    pub(super) fn no_server_tool(&self, config: &Config, kind: ServerToolKind) -> String {
+        let tools = &self.ceiling.tools;
+        tools.refusal(&self.info.id.name, &self.tool_grant, config, kind)
     }
 }

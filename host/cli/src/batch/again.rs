@@ -50,6 +50,8 @@ fn beyond(args: &Args, how: &How, cwd: &Path, config: &Config, env: &Env) -> Res
     let output = args.output().filter(|_| matches!(how, How::Resume { .. }));
     beyond.extend(output.map(|file| format!("--output {}", file.display())));
     beyond.extend(args.which.given_dirs().iter().map(|dir| format!("--dir {dir}")));
+    let tools = args.which.given_server_tools().iter();
+    beyond.extend(tools.map(|tool| format!("--server-tool {tool}")));
     let own = config.limits();
     let asked = own.overridden_by(&args.limits.patch()?);
     let all = &config.run().limits;

@@ -4,11 +4,12 @@ use super::super::output::counted;
 use super::super::recorded::short;
 use super::super::table::count;
 use super::super::terminal::indented;
+use super::parts::contents;
 use agenthost::journal::{
     AskRecord, AskResult, Asked, DocumentAction, DocumentRecord, DocumentResult, RequestEnd, RequestRecord, TaskRecord,
 };
 use agenthost::limits::Usd;
-use agenthost::llm::{Ask, Part, Reply, Role};
+use agenthost::llm::{Ask, Reply, Role, ToolDefinition};
 use agenthost::printable::one_line;
 use agenthost::task::Outcome;
 use serde_json::Value;
@@ -120,16 +121,15 @@ fn prompt(request: &Ask) -> Vec<String> {
         parts.push(part(role, &contents(&message.content)));
     }
     parts.extend(request.schema.as_ref().map(|schema| part("schema", schema)));
+    parts.extend(request.options.iter().map(|(name, value)| option(name, value)));
     parts
 }
 
-fn contents(content: &[Part]) -> String {
-    let part = |part: &Part| match part {
-        Part::Text(text) => text.clone(),
-        Part::Media { mime, data } => format!("[{}, {}]", one_line(mime), counted(data.len() as u64, "bytes")),
-        Part::Extension { kind, json } => format!("[{}] {json}", one_line(kind)),
-    };
-    content.iter().map(part).collect::<Vec<_>>().join("\n")
+/// Returns an option; of tools, only their names.
+fn option(name: &str, value: &str) -> String {
+    let tools = ToolDefinition::read_list(value).ok().filter(|_| name == "tools");
+    let names = tools.map(|tools| tools.into_iter().map(|tool| tool.name).collect::<Vec<_>>().join(", "));
+    part(&one_line(name), names.as_deref().unwrap_or(value))
 }
 
 fn result(result: Option<&AskResult>) -> Vec<String> {

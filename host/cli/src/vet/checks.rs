@@ -90,6 +90,7 @@ pub(super) async fn all(
         Check::new("compiles", CheckState::Passed, compiled::words(&compiled)),
         engine(),
     ];
+    checks.extend(server_tools(plugin));
     let Some(dir) = source else {
         let why = "give the source of this release with --source DIR";
         checks.extend(["cassettes", "limits", "build"].map(|name| Check::new(name, CheckState::Skipped, why)));
@@ -142,6 +143,13 @@ fn models(plugin: &PluginInfo) -> Check {
     }
 }
 
+/// Points out the tools of providers that the plugin asks for.
+fn server_tools(plugin: &PluginInfo) -> Option<Check> {
+    let asked = plugin.server_tools();
+    let said = || format!("asks for {asked}; a model can put what it was given into a query");
+    (!asked.is_empty()).then(|| Check::new("tools", CheckState::Look, said()))
+}
+
 /// Checks that the manifest is valid.
 fn manifest(plugin: &PluginInfo) -> Check {
     let check = |state, said: String| Check::new("manifest", state, said);
@@ -151,6 +159,9 @@ fn manifest(plugin: &PluginInfo) -> Check {
             "it has none: it suggests no limits, and names no source".into(),
         );
     };
+    if let Err(why) = manifest.server_tools() {
+        return check(CheckState::Failed, format!("its server-tools: {why}"));
+    }
     match (manifest.suggested(), &manifest.repository) {
         (Err(why), _) => check(CheckState::Failed, format!("its limits: {why}")),
         (Ok(_), None) => check(CheckState::Passed, "its limits make sense; it names no source".into()),

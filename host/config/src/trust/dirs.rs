@@ -106,19 +106,23 @@ pub fn is_meant(config: &Config, plugin: &str, key: &str, path: &Path) -> Result
 /// Returns the error that refuses `dirs` to a plugin that they are not meant for.
 #[doc(hidden)]
 pub fn refusal(config: &Config, plugin: &str, path: &Path, dirs: &[DirGrant]) -> TrustError {
+    TrustError::PluginName {
+        shown: config.env.shown(path),
+        folder: shown_folder(config, path),
+        plugin: plugin.to_owned(),
+        granted_by: config.origin(&format!("grants.{plugin}.dirs")).cloned(),
+        dirs: dirs.to_vec(),
+    }
+}
+
+/// Returns the folder of a component or a crate for display.
+pub(super) fn shown_folder(config: &Config, path: &Path) -> String {
     let folder = match path.is_dir() {
         true => path,
         false => path.parent().unwrap_or(path),
     };
-    let folder = match config.env.shown(folder) {
+    match config.env.shown(folder) {
         shown if shown.is_empty() => ".".to_owned(),
         shown => shown,
-    };
-    TrustError::PluginName {
-        shown: config.env.shown(path),
-        folder,
-        plugin: plugin.to_owned(),
-        granted_by: config.origin(&format!("grants.{plugin}.dirs")).cloned(),
-        dirs: dirs.to_vec(),
     }
 }

@@ -4,10 +4,14 @@
 //! has to accept what a project's file grants beyond the operator's own grant for that plugin. A file that narrows what
 //! was accepted need not be accepted again.
 
+use std::path::Path;
+
+use super::dirs::{is_meant, shown_folder};
 use super::record::{TrustRecord, TrustedServerTools, unaccepted};
 use crate::config::Config;
 use crate::error::TrustError;
 use crate::origin::Origin;
+use agenthost_core::printable::shell_word;
 
 /// Checks the tools that a file grants to one plugin.
 pub(super) fn check(config: &Config, asked: &TrustedServerTools, origin: &Origin) -> Result<(), TrustError> {
@@ -39,4 +43,25 @@ pub(super) fn asked(config: &Config) -> impl Iterator<Item = (TrustedServerTools
         };
         (!is_own && !is_covered && !asked.tools.is_empty()).then_some((asked, origin))
     })
+}
+
+/// Returns a note if the configuration grants tools to the name `plugin`, and they are not meant for the plugin at `path`,
+/// a component or a crate's directory.
+///
+/// # Errors
+///
+/// [`Host`](agenthost_core::error::ErrorClass::Host) if the trust record cannot be read.
+#[doc(hidden)]
+pub fn withheld(config: &Config, plugin: &str, path: &Path) -> Result<Option<String>, TrustError> {
+    let tools = config.grant(plugin).server_tools;
+    if tools.is_empty() || is_meant(config, plugin, "server-tools", path)? {
+        return Ok(None);
+    }
+    Ok(Some(format!(
+        "{} calls itself {plugin}, but you do not trust its folder, so it does not get what {} grants that name: {tools}; \
+         `agenthost trust {}` trusts it",
+        config.env.shown(path),
+        config.grant_section(plugin, "server-tools"),
+        shell_word(&shown_folder(config, path)),
+    )))
 }

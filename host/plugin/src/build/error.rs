@@ -66,6 +66,14 @@ pub enum BuildError {
         /// The problem.
         problem: String,
     },
+    /// The tools of providers that the plugin asks for, in `Cargo.toml`, are invalid.
+    #[error("{}: [package.metadata.agenthost.server-tools]: {problem}", manifest(dir))]
+    ServerTools {
+        /// The directory of the crate.
+        dir: PathBuf,
+        /// The problem.
+        problem: String,
+    },
     /// The table of the host in `Cargo.toml` is invalid.
     #[error("{}: [package.metadata.agenthost]: {problem}", manifest(dir))]
     ManifestTable {
@@ -399,6 +407,9 @@ impl Classify for BuildError {
             }
             Self::KeepBack { .. } => {
                 "Write a share of the limits, and the sub-agents that may use it too: share = \"25%\", for = [\"demo:compare\"]."
+            }
+            Self::ServerTools { .. } => {
+                "Write the tools with their bounds, or a list of names: web-search = { max-uses = 5 }, or server-tools = [\"web-search\"]."
             }
             Self::ManifestTable { advice, .. } => advice,
             Self::SubAgentEntry { .. } => {

@@ -74,14 +74,16 @@ pub(super) fn package(tools: &Tools, dir: &Path, target: Option<&Path>) -> Resul
             limits: table("limits"),
             keep_back: table("keep-back"),
             models: models(dir, own)?,
+            server_tools: own.and_then(|own| own.get(SERVER_TOOLS)).cloned().unwrap_or_default(),
             sub_agents: table("sub-agents").into_iter().collect(),
         },
     })
 }
 
-/// The keys of `[package.metadata.agenthost]` with tables, and the one without.
+/// The keys of `[package.metadata.agenthost]` with tables, the one with a list, and the one with either.
 const TABLES: &[&str] = &["keep-back", "limits", "sub-agents"];
 const MODELS: &str = "models";
+const SERVER_TOOLS: &str = "server-tools";
 
 /// Checks the keys of `[package.metadata.agenthost]` and the kinds of their values. The macro of the SDK does so, too,
 /// but not every plugin uses it.
@@ -89,7 +91,7 @@ fn check_table(dir: &Path, own: Option<&Value>) -> Result<(), BuildError> {
     let wrong = |problem| BuildError::ManifestTable {
         dir: dir.to_owned(),
         problem,
-        advice: "It has the keys `keep-back`, `limits`, `models` and `sub-agents`.",
+        advice: "It has the keys `keep-back`, `limits`, `models`, `server-tools` and `sub-agents`.",
     };
     let own = match own {
         None => return Ok(()),
@@ -100,8 +102,8 @@ fn check_table(dir: &Path, own: Option<&Value>) -> Result<(), BuildError> {
         if TABLES.contains(&key) && !value.is_object() {
             return Err(wrong(format!("`{key}` is not a table")));
         }
-        if !TABLES.contains(&key) && key != MODELS {
-            let near = nearest(key, TABLES.iter().copied().chain([MODELS]));
+        if !TABLES.contains(&key) && ![MODELS, SERVER_TOOLS].contains(&key) {
+            let near = nearest(key, TABLES.iter().copied().chain([MODELS, SERVER_TOOLS]));
             let near = near.map_or_else(String::new, |near| format!("; the nearest is `{near}`"));
             return Err(wrong(format!("unknown key `{key}`{near}")));
         }
@@ -172,7 +174,7 @@ mod tests {
     fn keys_of_the_table_are_known() {
         let check = |own: Value| check_table(Path::new("x"), Some(&own)).map_err(|error| error.to_string());
         assert_eq!(
-            check(json!({"limits": {}, "keep-back": {}, "models": [], "sub-agents": {}})),
+            check(json!({"limits": {}, "keep-back": {}, "models": [], "server-tools": [], "sub-agents": {}})),
             Ok(())
         );
         assert!(check_table(Path::new("x"), None).is_ok());
@@ -180,6 +182,10 @@ mod tests {
             (json!(3), "it is not a table"),
             (json!({"limits": 3}), "`limits` is not a table"),
             (json!({"limit": {}}), "unknown key `limit`; the nearest is `limits`"),
+            (
+                json!({"server-tool": {}}),
+                "unknown key `server-tool`; the nearest is `server-tools`",
+            ),
             (json!({"colour": {}}), "unknown key `colour`"),
         ] {
             let expected = format!("x/Cargo.toml: [package.metadata.agenthost]: {problem}");

@@ -217,3 +217,91 @@ fn tokens_are_a_quarter_of_the_bytes_and_the_limit_holds() {
         ("\"[offlin", Stop::MaxTokens, 2)
     );
 }
+
+/// The kinds of the parts of a reply.
+fn kinds(reply: &Reply) -> Vec<&str> {
+    let kinds = reply.content.iter().map(|part| match part {
+        Part::Extension { kind, .. } => kind.as_str(),
+        Part::Text(_) | Part::Media { .. } => "text",
+    });
+    kinds.collect()
+}
+
+#[test]
+fn each_tool_is_called_once_and_then_there_is_an_answer() {
+    let weather = json!({"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer", "minimum": 1}}, "required": ["city", "days"]});
+    let tools = json!([{"name": "weather", "parameters": weather}, {"name": "time", "parameters": {"type": "object"}}])
+        .to_string();
+    for (more, called) in [
+        (vec![], &["weather", "time"][..]),
+        (vec![("tool-choice", "any")], &["weather", "time"]),
+        (vec![("tool-choice", "tool:time")], &["time"]),
+        (vec![("parallel-tools", "false")], &["weather"]),
+        (vec![("tool-choice", "none")], &[]),
+    ] {
+        let mut options = vec![("tools", tools.as_str())];
+        options.extend(&more);
+        let mut request = request("go", None);
+        request.options = Options::parse(options).unwrap();
+        let reply = answer(&request);
+        let calls = reply.content.iter().filter_map(|part| match Extension::of(part)? {
+            Ok(Extension::ToolCall(call)) => Some(call),
+            _ => None,
+        });
+        let calls: Vec<_> = calls.collect();
+        assert_eq!(
+            calls.iter().map(|call| call.name.as_str()).collect::<Vec<_>>(),
+            called,
+            "{more:?}"
+        );
+        if called.is_empty() {
+            assert_eq!((kinds(&reply), reply.stop), (vec!["text"], Stop::End));
+            continue;
+        }
+        assert_eq!(reply.stop, Stop::ToolUse);
+        for call in calls.iter().filter(|call| call.name == "weather") {
+            accept(&weather, &call.arguments.text()).unwrap();
+        }
+        request.messages.push(Message {
+            role: Role::Assistant,
+            content: reply.content,
+        });
+        let results = calls.into_iter().map(|call| {
+            let result = agenthost_core::llm::ToolResult {
+                id: call.id,
+                content: "12".into(),
+                is_error: false,
+            };
+            Extension::ToolResult(result).into_part()
+        });
+        request.messages.push(Message {
+            role: Role::User,
+            content: results.collect(),
+        });
+        agenthost_core::llm::extension::check(&mut request.messages, &request.options, |_| true).unwrap();
+        let reply = answer(&request);
+        assert_eq!((kinds(&reply), reply.stop), (vec!["text"], Stop::End));
+    }
+}
+
+#[test]
+fn a_source_that_is_made_up_says_so() {
+    let mut request = request(
+        "What is new?",
+        Some(json!({"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]})),
+    );
+    request.options = Options::parse([("server-tools", r#"[{"kind": "web-search"}, {"kind": "web-fetch"}]"#)]).unwrap();
+    let reply = answer(&request);
+    assert_eq!(kinds(&reply), ["search", "search", "text", "citation"]);
+    for part in &reply.content {
+        let text = match part {
+            Part::Extension { json, .. } => json,
+            Part::Text(text) => text,
+            Part::Media { .. } => panic!("{reply:?}"),
+        };
+        assert!(is_made_up(text), "{text}");
+    }
+    // The sources do not change the value.
+    accept(request.schema.as_ref().unwrap(), &reply.text()).unwrap();
+    assert_eq!(reply.usage.map(|usage| usage.searches), Some(1));
+}

@@ -235,6 +235,16 @@ fn what_makes_no_sense_is_named_by_file_and_line() {
             "test.toml:3: usage is a table",
         ),
         ("[[rule]]\nhang = true\nquota = {}", "test.toml:1: quota goes with"),
+        ("[[rule]]\ntools = []", "test.toml:1: tools has at least one call"),
+        (
+            "[[rule]]\njson = {}\ntools = [{ name = 'a' }]",
+            "test.toml:1: tools go with text or alone",
+        ),
+        (
+            "[[rule]]\ntools = [{ name = 'a', arguments = {}, invalid-arguments = '' }]",
+            "test.toml:1: a call of a tool has",
+        ),
+        ("[[rule]]\ntools = [{ name = 'a', id = 'b' }]", "test.toml:2: "),
         (
             "[[rule]]\ntext = 'a'\nquota = { requests = { limit = 0, remaining = 0 } }",
             "test.toml:1: a quota's limit is at least 1",
@@ -298,4 +308,71 @@ fn an_unknown_key_is_compared_with_the_known_ones() {
     );
     assert!(near.ends_with("; the nearest is `latency-ms`"), "{near}");
     assert!(!error("colour").contains("nearest"));
+}
+
+#[tokio::test]
+async fn a_script_plays_a_loop_of_tools() {
+    let script = script(
+        r#"
+        [[rule]]
+        contains = "12 °C"
+        text = "It is cold."
+
+        [[rule]]
+        contains = "weather"
+        text = "Let me look."
+        tools = [{ name = "weather", arguments = { city = "Oslo" } }, { name = "time", invalid-arguments = "{" }]
+
+        [[rule]]
+        tools = [{ name = "time" }]
+        "#,
+    );
+    let tools = r#"[{"name": "weather", "parameters": {"type": "object"}}]"#;
+    let mut request = request("fast", "How is the weather?");
+    request.options = Options::parse([("tools", tools)]).unwrap();
+    let reply = script.complete(&request).await.unwrap();
+    assert_eq!((reply.text().as_str(), reply.stop), ("Let me look.", Stop::ToolUse));
+    let calls = |reply: &Reply| -> Vec<(String, String, ToolArguments)> {
+        let calls = reply.content.iter().filter_map(|part| match Extension::of(part)? {
+            Ok(Extension::ToolCall(call)) => Some((call.id, call.name, call.arguments)),
+            _ => None,
+        });
+        calls.collect()
+    };
+    let expected = [
+        ("call_0", "weather", ToolArguments::read(r#"{"city": "Oslo"}"#)),
+        ("call_1", "time", ToolArguments::Invalid("{".into())),
+    ];
+    let expected = expected.map(|(id, name, arguments)| (id.to_owned(), name.to_owned(), arguments));
+    assert_eq!(calls(&reply), expected);
+
+    request.messages.push(Message {
+        role: Role::Assistant,
+        content: reply.content,
+    });
+    let result = |id: &str, content: &str| {
+        let (id, content) = (id.to_owned(), content.to_owned());
+        let result = agenthost_core::llm::ToolResult {
+            id,
+            content,
+            is_error: false,
+        };
+        Extension::ToolResult(result).into_part()
+    };
+    request.messages.push(Message {
+        role: Role::User,
+        content: vec![result("call_0", "It has 12 °C."), result("call_1", "noon")],
+    });
+    agenthost_core::llm::extension::check(&mut request.messages, &request.options, |_| true).unwrap();
+    let last = script.complete(&request).await.unwrap();
+    assert_eq!((last.text().as_str(), last.stop), ("It is cold.", Stop::End));
+
+    // A further call gets an id that the conversation does not have.
+    request.messages[0].content = vec![Part::Text("And now?".into())];
+    request.messages[2].content = vec![result("call_0", "?"), result("call_1", "?")];
+    let more = script.complete(&request).await.unwrap();
+    assert_eq!(
+        calls(&more),
+        [("call_2".to_owned(), "time".to_owned(), ToolArguments::read("{}"))]
+    );
 }

@@ -11,8 +11,9 @@ use crate::error::{PublicKeyError, ReferenceError};
 use crate::reference::{Name, word};
 use crate::signature::PublicKey;
 use agenthost_config::reader::{Section, Source, TomlEntry};
-use agenthost_config::{Env, FileError, Origin as Place};
+use agenthost_config::{Env, FileError, Origin as Place, server_tools};
 use agenthost_core::limits::{Limits, LimitsPatch};
+use agenthost_core::llm::ServerToolGrants;
 use agenthost_plugin::{Digest, Plugin};
 
 /// The newest format that this version reads.
@@ -54,6 +55,18 @@ pub(super) struct Bound {
     pub(super) names: Pattern,
     pub(super) limits: Limits,
     pub(super) models: Option<BTreeSet<String>>,
+    pub(super) server_tools: Option<ServerToolRule>,
+}
+
+/// The ceiling for tools of providers in one table of a policy file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServerToolRule {
+    /// The table: `max`, or `max-for."acme:*"`.
+    pub table: String,
+    /// The place of its key `server-tools`.
+    pub place: Place,
+    /// The tools that it allows, with their bounds.
+    pub tools: ServerToolGrants,
 }
 
 /// The rules for plugins of one origin.
@@ -257,16 +270,29 @@ fn signer(entry: &TomlEntry<'_>) -> Result<Signer, FileError> {
 
 fn bound(entry: &TomlEntry<'_>, names: Pattern) -> Result<Bound, FileError> {
     let section = entry.section()?;
-    section.only(&[LimitsPatch::KEYS, &["models"]].concat())?;
+    const OTHER: &[&str] = &["models", "server-tools"];
+    section.only(&[LimitsPatch::KEYS, OTHER].concat())?;
     let mut patch = LimitsPatch::default();
-    for entry in section.entries().filter(|entry| entry.key != "models") {
+    for entry in section.entries().filter(|entry| !OTHER.contains(&entry.key)) {
         entry.number_as(|text| patch.set(entry.key, text))?;
     }
     let models = section
         .get("models")
         .map(|entry| entry.list_as(model_name))
         .transpose()?;
+    let table = match names {
+        Pattern::Any => "max".to_owned(),
+        ref names => format!("max-for.\"{names}\""),
+    };
+    let rule = |entry: TomlEntry<'_>| {
+        Ok::<_, FileError>(ServerToolRule {
+            table: table.clone(),
+            place: entry.origin(),
+            tools: server_tools::read(&entry)?,
+        })
+    };
     Ok(Bound {
+        server_tools: section.get("server-tools").map(rule).transpose()?,
         names,
         limits: Limits::none().overridden_by(&patch),
         models: models.map(|models| models.into_iter().collect()),

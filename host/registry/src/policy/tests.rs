@@ -310,6 +310,45 @@ fn what_is_denied_runs_nowhere() {
 }
 
 #[test]
+fn the_ceilings_of_tools_apply_together_and_keep_their_places() {
+    let bench = Bench::new();
+    let one = "[max]\nserver-tools = [\"web-search\", \"web-fetch\"]\n\
+               [max-for.\"acme:*\"]\nserver-tools = { web-search = { max-uses = 3, allowed-domains = [\"a.com\"] } }";
+    let other = "[max]\nserver-tools.web-search.max-uses = 4\n[max-for.\"demo:*\"]\nserver-tools = []";
+    let max = |texts: &[&str], name: &str| bench.policy(texts).max(name);
+    let shown = |max: &PolicyMax| max.server_tools().map(|tools| tools.to_string());
+    assert_eq!(shown(&max(&[], "acme:competitor")), None);
+    assert_eq!(
+        shown(&max(&["[max]\ncalls = 1"], "acme:competitor")),
+        None,
+        "no file sets one"
+    );
+    let both = max(&[one, other], "acme:competitor");
+    assert_eq!(
+        shown(&both).as_deref(),
+        Some("web-search (3 uses a call, only a.com)"),
+        "the narrowest"
+    );
+    let rules = both.server_tools.iter();
+    let rules: Vec<_> = rules.map(|rule| format!("{} {}", rule.table, rule.place)).collect();
+    assert_eq!(
+        rules,
+        [
+            "max policy-0.toml:3",
+            "max-for.\"acme:*\" policy-0.toml:5",
+            "max policy-1.toml:3"
+        ]
+    );
+    assert_eq!(
+        shown(&max(&[one, other], "demo:x")).as_deref(),
+        Some("none"),
+        "an empty list allows none"
+    );
+    let verdict = bench.judge(&bench.policy(&[one, other]), path(), &[], &[]).unwrap();
+    assert_eq!(verdict.server_tools, both.server_tools);
+}
+
+#[test]
 fn of_several_files_the_stricter_wins() {
     let bench = Bench::new();
     let allow = "[references]\nunsigned = \"allow\"\nunvetted = \"allow\"\n";
@@ -405,6 +444,16 @@ fn a_wrong_file_is_named_with_its_line() {
             "Did you mean `tokens`?",
         ),
         ("[max]\ntokens = \"many\"", "policy-0.toml:3: `tokens` in [max]: ", ""),
+        (
+            "[max]\nserver-tools = { web-search = { max-uses = 500 } }",
+            "policy-0.toml:3: `max-uses` in [max.server-tools.web-search]: `500` is not a number from 1 to 100",
+            "",
+        ),
+        (
+            "[max-for.\"a:b\".server-tools]\nshell = {}",
+            "policy-0.toml:3: `shell` in [max-for.\"a:b\".server-tools]: `shell` is not a tool of a provider; write web-search or web-fetch",
+            "Write server-tools = ",
+        ),
         (
             "[max]\nmodels = [\"Fast\"]",
             "policy-0.toml:3: `models` in [max]: `Fast` is not a model name",
