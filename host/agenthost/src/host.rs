@@ -57,8 +57,9 @@ use agenthost_plugin::build::BuildRules;
 use agenthost_providers::anthropic::Anthropic;
 use agenthost_providers::offline::Offline;
 use agenthost_providers::openai::{self, OpenAi};
+use agenthost_providers::responses::OpenAiResponses;
 use agenthost_providers::script::Script;
-use agenthost_providers::{ExtraValue, ProviderSetupError, StructuredOutput};
+use agenthost_providers::{ExtraValue, ProviderSetupError, Service, StructuredOutput};
 #[cfg(feature = "registry")]
 use agenthost_registry::project::Project;
 use agenthost_sandbox::{Machine, MemoryBound, RunMemory, Sandbox};
@@ -336,8 +337,7 @@ impl Inner {
             ));
         }
         let config = self.config.provider(name)?;
-        let is_service = matches!(config.kind, ProviderKind::Anthropic | ProviderKind::OpenAi { .. });
-        if error.kind != ProviderErrorKind::Authentication || !is_service {
+        if error.kind != ProviderErrorKind::Authentication || !config.kind.is_service() {
             return None;
         }
         let credential = |field: &&RequestField| field.place.is_credential(&field.name);
@@ -407,30 +407,8 @@ impl Inner {
             let key = self.config.key(name)?;
             Ok::<_, Error>(key.map(|key| key.expose_secret().to_owned()))
         };
-        let fields = || Ok::<_, Error>(self.config.fields(name)?.into_iter().map(extra));
-        let structured_output = match config.structured_output {
-            agenthost_config::StructuredOutput::Auto => StructuredOutput::Auto,
-            agenthost_config::StructuredOutput::Schema => StructuredOutput::Schema,
-            agenthost_config::StructuredOutput::JsonObject => StructuredOutput::JsonObject,
-            agenthost_config::StructuredOutput::Prompt => StructuredOutput::Prompt,
-        };
         Ok(match &config.kind {
-            ProviderKind::Anthropic => {
-                let mut provider = Anthropic::new(url, key()?)?.with_structured_output(structured_output);
-                for (place, name, value) in fields()? {
-                    provider = match place {
-                        FieldPlace::Header => provider.with_header(&name, value)?,
-                        FieldPlace::Query => provider.with_query(&name, value)?,
-                    };
-                }
-                if let Some(timeout) = config.timeout {
-                    provider = provider.with_timeout(timeout)?;
-                }
-                if let Some(silence) = config.silence {
-                    provider = provider.with_silence(silence)?;
-                }
-                Arc::new(provider)
-            }
+            ProviderKind::Anthropic => self.configured(name, config, Anthropic::new(url, key()?)?)?,
             ProviderKind::OpenAi { max_tokens_field } => {
                 let field = match max_tokens_field {
                     agenthost_config::MaxTokensField::MaxCompletionTokens => {
@@ -438,21 +416,9 @@ impl Inner {
                     }
                     agenthost_config::MaxTokensField::MaxTokens => openai::MaxTokensField::MaxTokens,
                 };
-                let mut provider = OpenAi::new(url, key()?, field)?.with_structured_output(structured_output);
-                for (place, name, value) in fields()? {
-                    provider = match place {
-                        FieldPlace::Header => provider.with_header(&name, value)?,
-                        FieldPlace::Query => provider.with_query(&name, value)?,
-                    };
-                }
-                if let Some(timeout) = config.timeout {
-                    provider = provider.with_timeout(timeout)?;
-                }
-                if let Some(silence) = config.silence {
-                    provider = provider.with_silence(silence)?;
-                }
-                Arc::new(provider)
+                self.configured(name, config, OpenAi::new(url, key()?, field)?)?
             }
+            ProviderKind::OpenAiResponses => self.configured(name, config, OpenAiResponses::new(url, key()?)?)?,
             ProviderKind::Offline => Arc::new(Offline),
             ProviderKind::Code { .. } => {
                 return Err(Error::config(format!(
@@ -463,6 +429,32 @@ impl Inner {
         })
     }
 
+    /// Applies the settings that all services have.
+    fn configured<W>(&self, name: &str, config: &ProviderConfig, mut service: Service<W>) -> Result<Arc<dyn Provider>>
+    where
+        Service<W>: Provider + 'static,
+    {
+        service = service.with_structured_output(match config.structured_output {
+            agenthost_config::StructuredOutput::Auto => StructuredOutput::Auto,
+            agenthost_config::StructuredOutput::Schema => StructuredOutput::Schema,
+            agenthost_config::StructuredOutput::JsonObject => StructuredOutput::JsonObject,
+            agenthost_config::StructuredOutput::Prompt => StructuredOutput::Prompt,
+        });
+        for (place, name, value) in self.config.fields(name)?.into_iter().map(extra) {
+            service = match place {
+                FieldPlace::Header => service.with_header(&name, value)?,
+                FieldPlace::Query => service.with_query(&name, value)?,
+            };
+        }
+        if let Some(timeout) = config.timeout {
+            service = service.with_timeout(timeout)?;
+        }
+        if let Some(silence) = config.silence {
+            service = service.with_silence(silence)?;
+        }
+        Ok(Arc::new(service))
+    }
+
     /// Returns the models behind a model name, in the order in which they are tried.
     fn models(&self, name: &str) -> Option<&[ModelRef]> {
         self.config.models().get(name).map(Vec::as_slice)
@@ -470,8 +462,9 @@ impl Inner {
 
     /// Returns the price of a request with `options` to a model at a provider of `kind`.
     fn request_price(&self, model: &ModelRef, kind: &str, options: &Options) -> Option<Price> {
-        // OpenAI's API has no request that keeps a cache entry for an hour.
-        let hour = kind != "openai" && options.cache == Some(CacheTtl::OneHour);
+        // OpenAI's APIs have no request that keeps a cache entry for an hour.
+        let is_openai = matches!(kind, "openai" | "openai-responses");
+        let hour = !is_openai && options.cache == Some(CacheTtl::OneHour);
         let price = self.price(model)?;
         Some(if hour { price.with_hour_writes() } else { price.clone() })
     }

@@ -162,7 +162,7 @@ pub mod plugin {
 pub mod providers {
     #[doc(hidden)]
     pub use agenthost_providers::*;
-    pub use agenthost_providers::{ExtraValue, anthropic, offline, openai, script};
+    pub use agenthost_providers::{ExtraValue, anthropic, offline, openai, responses, script};
 }
 
 /// A run: its id, its events and its report.

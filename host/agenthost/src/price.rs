@@ -35,7 +35,7 @@ const BUILTIN: &str = include_str!("prices.toml");
 #[derive(Debug, Clone, Default)]
 pub struct PriceTable {
     as_of: String,
-    /// By provider kind, then model id.
+    /// By vendor, then model id.
     builtin: BTreeMap<String, BTreeMap<String, Price>>,
     /// By `provider/model`, with the operator's name of the provider.
     overrides: BTreeMap<String, Price>,
@@ -131,7 +131,7 @@ impl PriceTable {
     /// another name of one that is, if the operator pays for it: at any address except one that the project's file
     /// sets.
     fn least(&self, config: &Config, provider: &ProviderConfig, model: &str) -> Option<Price> {
-        let known = self.builtin.get(provider.kind.name())?;
+        let known = self.builtin.get(vendor(provider.kind.name()))?;
         let by_operator = |address: &Address| match &address.set_by {
             SetBy::Vendor | SetBy::Variable(_) => true,
             SetBy::File(origin) => config.user_file() == Some(origin.file()),
@@ -183,8 +183,17 @@ impl PriceTable {
     pub fn price(&self, kind: &str, provider_name: &str, model: &str) -> Option<&Price> {
         let own = format!("{provider_name}/{model}");
         find(&self.overrides, &own)
-            .or_else(|| find(self.builtin.get(kind)?, model))
+            .or_else(|| find(self.builtin.get(vendor(kind))?, model))
             .or_else(|| (kind == "offline").then_some(&self.free))
+    }
+}
+
+/// Returns the vendor in the table that serves the models of a kind of provider: both of OpenAI's wires serve the same
+/// models at the same prices.
+fn vendor(kind: &str) -> &str {
+    match kind {
+        "openai-responses" => "openai",
+        kind => kind,
     }
 }
 
@@ -206,15 +215,26 @@ fn undated(id: &str) -> Option<&str> {
     digits(year, 4).then_some(rest)
 }
 
-/// The prices of one model's tokens.
+/// The price of a search at both vendors in the table, in USD.
+const SEARCH: &str = "0.01";
+/// The input tokens that are reserved for a search or a page, unless the price says otherwise.
+const SEARCH_TOKENS: u64 = 10_000;
+
+/// The prices of one model's tokens, and of searches.
 ///
 /// It is read from a table with `input` and `output`, and optionally `cache-read` (default: `input`), `cache-write`
 /// (default: 1.25 times `input`), `cache-write-1h` (default: twice `input`) and `long-context` with `above` and the
-/// same five. All are in USD per million tokens, as a number or a string, with at most six decimals.
+/// same five. All are in USD per million tokens, as a number or a string, with at most six decimals. `search` is the price
+/// of one search by the provider in USD (default: 0.01), and `search-tokens` the input tokens to reserve for one (default:
+/// 10,000).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Price {
     rates: Rates,
     long_context: Option<(u64, Rates)>,
+    /// Of one search.
+    search: Usd,
+    /// The input tokens to reserve for one search or page.
+    search_tokens: u64,
     source: Option<String>,
 }
 
@@ -238,7 +258,7 @@ impl Price {
     /// use agenthost::price::Price;
     ///
     /// let rates = RatesConfig { input: Some("2".parse()?), output: Some("8".parse()?), ..RatesConfig::default() };
-    /// let price = Price::custom(&PriceConfig { rates, long_context: None })?;
+    /// let price = Price::custom(&PriceConfig { rates, ..PriceConfig::default() })?;
     /// assert_eq!(price.most(1_000_000).to_string(), "$8.00"); // all of it output
     /// # Ok::<(), String>(())
     /// ```
@@ -256,16 +276,35 @@ impl Price {
                 .map(step)
                 .transpose()
                 .map_err(|error| format!("`long-context`: {error}"))?,
+            search: price.search.unwrap_or_else(list_price_of_search),
+            search_tokens: price.search_tokens.unwrap_or(SEARCH_TOKENS),
             source: None,
         })
     }
 
-    pub(crate) fn search_tokens(&self) -> u64 {
-        10_000
+    /// Returns the price of one search by the provider.
+    ///
+    /// ```
+    /// use agenthost::price::PriceTable;
+    ///
+    /// let table = PriceTable::builtin();
+    /// let price = table.price("openai-responses", "openai", "gpt-6-luna").ok_or("it is in the table")?;
+    /// assert_eq!((price.search().to_string().as_str(), price.searches(3).to_string().as_str()), ("$0.01", "$0.03"));
+    /// assert_eq!(price.search_tokens(), 10_000);
+    /// # Ok::<(), &str>(())
+    /// ```
+    pub fn search(&self) -> Usd {
+        self.search
     }
 
-    pub(crate) fn searches(&self, n: u64) -> Usd {
-        Usd::from_pico(n * 10_000_000_000)
+    /// Returns the price of several searches.
+    pub fn searches(&self, count: u64) -> Usd {
+        Usd::from_pico(self.search.pico().saturating_mul(count))
+    }
+
+    /// Returns the input tokens to reserve for one search or page of the provider.
+    pub fn search_tokens(&self) -> u64 {
+        self.search_tokens
     }
 
     /// Returns the price of a call whose request asks the provider to keep cache entries for an hour.
@@ -278,11 +317,11 @@ impl Price {
         Self {
             rates: hour(self.rates),
             long_context: self.long_context.map(|(above, rates)| (above, hour(rates))),
-            source: self.source.clone(),
+            ..self.clone()
         }
     }
 
-    /// Returns the higher of both prices in each rate.
+    /// Returns the higher of both prices in each rate, and for searches.
     #[must_use]
     fn at_least(&self, floor: &Self) -> Self {
         let long_context = match (self.long_context, floor.long_context) {
@@ -304,6 +343,8 @@ impl Price {
             // A step to the same rates is left out.
             long_context: long_context.filter(|(_, above)| self.long_context.is_some() || *above != rates),
             rates,
+            search: self.search.max(floor.search),
+            search_tokens: self.search_tokens.max(floor.search_tokens),
             source: self.source.clone(),
         }
     }
@@ -318,7 +359,7 @@ impl Price {
         self.rates.cache_read < self.rates.input
     }
 
-    /// Returns the cost of a call that used `usage`.
+    /// Returns the cost of a call that used `usage`, with its searches.
     pub fn cost(&self, usage: &Usage) -> Usd {
         let rates = self
             .long_context
@@ -328,16 +369,17 @@ impl Price {
             .input
             .saturating_sub(usage.cached_input)
             .saturating_sub(usage.cache_write_input);
-        rates.total([
+        let tokens = rates.total([
             (plain, rates.input),
             (usage.cached_input, rates.cache_read),
             (usage.cache_write_input, rates.cache_write),
             (usage.output, rates.output),
-        ])
+        ]);
+        tokens.saturating_add(self.searches(usage.searches))
     }
 
     /// Returns the most that a call with up to `input_tokens` and `output_tokens` can cost: all input at the highest
-    /// rate, with the long-context step if it can be reached.
+    /// rate, with the long-context step if it can be reached. Searches are extra.
     pub fn worst(&self, input_tokens: u64, output_tokens: u64) -> Usd {
         let at = |rates: Rates| {
             let input = rates.input.max(rates.cache_read).max(rates.cache_write);
@@ -350,7 +392,7 @@ impl Price {
     }
 
     /// Returns the most that calls with `tokens` in all can cost, however those are split over calls, into input and
-    /// output.
+    /// output. Searches are extra.
     pub fn most(&self, tokens: u64) -> Usd {
         // At a fixed number of tokens, cost grows or falls with the input everywhere but at the long-context step, and
         // one large call reaches the step's rates for more of its tokens than several small ones.
@@ -427,6 +469,8 @@ struct PriceText {
     #[serde(rename = "cache-write-1h")]
     cache_write_1h: Option<PerMillion>,
     long_context: Option<StepText>,
+    search: Option<PriceEntry>,
+    search_tokens: Option<u64>,
     source: Option<String>,
 }
 
@@ -442,30 +486,38 @@ struct StepText {
     cache_write_1h: Option<PerMillion>,
 }
 
+/// A price as written. A float prints in the shortest form that reads back as the same, which is the original text.
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum PriceEntry {
+    Whole(u64),
+    Number(f64),
+    Text(String),
+}
+
+impl PriceEntry {
+    fn usd(self) -> Result<Usd, String> {
+        let text = match self {
+            Self::Whole(usd) => usd.to_string(),
+            Self::Number(usd) => usd.to_string(),
+            Self::Text(usd) => usd,
+        };
+        text.parse::<Usd>().map_err(String::from)
+    }
+}
+
+fn list_price_of_search() -> Usd {
+    SEARCH.parse().unwrap_or_default()
+}
+
 /// Pico-dollars per token, read from USD per million tokens: the two differ by a factor of a million.
 #[derive(Clone, Copy)]
 struct PerMillion(u64);
 
 impl<'de> Deserialize<'de> for PerMillion {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        /// The price as written. A float prints in the shortest form that reads back as the same, which is the original
-        /// text.
-        #[derive(serde::Deserialize)]
-        #[serde(untagged)]
-        enum PriceEntry {
-            Whole(u64),
-            Number(f64),
-            Text(String),
-        }
-        let text = match PriceEntry::deserialize(deserializer)? {
-            PriceEntry::Whole(usd) => usd.to_string(),
-            PriceEntry::Number(usd) => usd.to_string(),
-            PriceEntry::Text(usd) => usd,
-        };
-        text.parse::<Usd>()
-            .map_err(String::from)
-            .and_then(Self::of)
-            .map_err(D::Error::custom)
+        let usd = PriceEntry::deserialize(deserializer)?.usd();
+        usd.and_then(Self::of).map_err(D::Error::custom)
     }
 }
 
@@ -489,6 +541,11 @@ impl<'de> Deserialize<'de> for Price {
         Ok(Self {
             rates: Rates::new(text.input, text.output, cache),
             long_context: text.long_context.map(step),
+            search: match text.search {
+                Some(entry) => entry.usd().map_err(D::Error::custom)?,
+                None => list_price_of_search(),
+            },
+            search_tokens: text.search_tokens.unwrap_or(SEARCH_TOKENS),
             source: text.source,
         })
     }

@@ -21,6 +21,7 @@ use agenthost::config::{Config, Env};
 use agenthost::error::Result;
 use agenthost::journal::RunRecord;
 use agenthost::limits::{LimitKind, Limits, Usd};
+use agenthost::llm::ServerToolKind;
 use agenthost::plugin::Import;
 use agenthost::price::PriceTable;
 use agenthost::printable::one_line;
@@ -101,7 +102,7 @@ impl<'a> Plan<'a> {
         let mut names = models_below(host.config(), plugin, &limits.narrowed_by(run));
         names.retain(|name| only(name));
         let config = host.config();
-        let models = candidates(config, &names)?;
+        let models = candidates(config, &names, searches_below(config, plugin, &limits.narrowed_by(run)))?;
         let one = Worst::of_task(&limits, run, &models, plugin.sub_agents().next().is_some());
         let all = one.times(items, run, &models);
         let suggested = Limits::none().overridden_by(&plugin.info().suggested_limits());
@@ -214,7 +215,9 @@ impl<'a> Plan<'a> {
         match self.all.cost {
             Cost::AtMost(usd) => format!("the worst case costs {usd}"),
             Cost::Unknown => "the worst case is unknown, because a model has no known price".into(),
-            Cost::Unlimited => "the worst case is unlimited, because neither tokens nor cost are limited".into(),
+            Cost::Unlimited => {
+                "the worst case is unlimited, because neither the cost is limited nor what it depends on".into()
+            }
         }
     }
 
@@ -547,8 +550,19 @@ pub(crate) fn models_of(config: &Config, plugin: &Plugin) -> BTreeSet<String> {
     }
 }
 
-/// Returns the models behind these names, fallbacks included.
-fn candidates(config: &Config, names: &BTreeSet<String>) -> Result<Vec<Candidate>> {
+/// Returns the most searches of a provider in one call of `plugin` or of a plugin below it.
+fn searches_below(config: &Config, plugin: &Plugin, limits: &Limits) -> u64 {
+    let tools = plugin.server_tools(config);
+    let own = tools
+        .get(ServerToolKind::WebSearch)
+        .map_or(0, |grant| u64::from(grant.uses()));
+    let below = plugin.sub_agents().filter(|_| starts_others(limits));
+    let below = below.map(|(_, below)| searches_below(config, below, limits));
+    below.fold(own, u64::max)
+}
+
+/// Returns the models behind these names, fallbacks included. One call makes at most so many `searches`.
+fn candidates(config: &Config, names: &BTreeSet<String>, searches: u64) -> Result<Vec<Candidate>> {
     let prices = PriceTable::of(config)?;
     let chains = names.iter().filter_map(|name| Some((name, config.models().get(name)?)));
     let all = chains.flat_map(|(name, chain)| chain.iter().map(move |model| (name, model)));
@@ -565,6 +579,8 @@ fn candidates(config: &Config, names: &BTreeSet<String>) -> Result<Vec<Candidate
                 model: model.to_string(),
                 prices: price.cloned().into_iter().chain(hour).collect(),
                 offline: matches!(kind, "offline" | "script"),
+                // Chat completions have no searches.
+                searches: if kind == "openai" { 0 } else { searches },
             })
         })
         .collect())

@@ -21,7 +21,7 @@ use super::terminal::{Style, Styled, indented};
 use agenthost::Host;
 use agenthost::allowance;
 use agenthost::config::trust::crates::CrateBuild;
-use agenthost::config::{Config, Env, ModelRef, ProviderConfig, ProviderKind};
+use agenthost::config::{Config, Env, ModelRef, ProviderConfig, ProviderKind, SetBy};
 use agenthost::error::{Classify as _, Error, ErrorClass, Result, with_causes};
 use agenthost::gate::{self, Holder, Sharing};
 use agenthost::limits::{LimitKind, units};
@@ -454,26 +454,39 @@ fn key(config: &Config, name: &str, provider: &ProviderConfig) -> (CheckStatus, 
                 ),
             };
         }
-        ProviderKind::Anthropic | ProviderKind::OpenAi { .. } => {}
+        ProviderKind::Anthropic | ProviderKind::OpenAi { .. } | ProviderKind::OpenAiResponses => {}
     }
     let address = provider
         .address
         .as_ref()
         .map_or("the vendor's address", |address| address.url.as_str());
+    let kind = provider.kind.name();
     let key = config.key(name).and_then(|key| config.fields(name).map(|_| key));
     let fields: String = provider.fields.iter().map(|field| format!(", {field}")).collect();
     match (key, &provider.key) {
         (Ok(Some(_)), Some(source)) => (
             CheckStatus::Ok,
-            format!("key from {source}, at {address}{fields}"),
-            None,
+            format!("key from {source}, at {address} ({kind}){fields}"),
+            chat_hint(name, provider),
         ),
-        (Ok(_), _) => (CheckStatus::Ok, format!("no key, at {address}{fields}"), None),
+        (Ok(_), _) => (CheckStatus::Ok, format!("no key, at {address} ({kind}){fields}"), None),
         (Err(error), _) => {
             let error = Error::from(error);
             (CheckStatus::Fail, with_causes(&error), hint(&error))
         }
     }
+}
+
+/// Advises against chat completions at OpenAI's own address: its current models do not take tools there.
+fn chat_hint(name: &str, provider: &ProviderConfig) -> Option<String> {
+    let is_chat = matches!(provider.kind, ProviderKind::OpenAi { .. });
+    let is_vendor = provider
+        .address
+        .as_ref()
+        .is_some_and(|address| address.set_by == SetBy::Vendor);
+    (is_chat && is_vendor).then(|| {
+        format!("For tools and web search, write kind = \"openai-responses\" under [providers.{name}], or no kind for `openai`.")
+    })
 }
 
 #[cfg(test)]

@@ -329,7 +329,12 @@ impl Classify for ConfigError {
             Self::KeyOfOtherKind {
                 key: "headers" | "query",
                 ..
-            } => "Leave it out; only kind = \"anthropic\" and \"openai\" send requests to a server.".to_owned(),
+            } => "Leave it out; only kind = \"anthropic\", \"openai\" and \"openai-responses\" send requests to a server.".to_owned(),
+            Self::KeyOfOtherKind {
+                key: "max-tokens-field",
+                kind: "openai-responses",
+                ..
+            } => "Leave it out, or add kind = \"openai\" for chat completions, which have this field.".to_owned(),
             Self::KeyOfOtherKind { .. } => return None,
             Self::OwnHeader { of_key: true, .. } => {
                 "Leave it out, or remove `key-env` and `key-file` to send this header instead of a key.".to_owned()
@@ -342,7 +347,7 @@ impl Classify for ConfigError {
                 "Add file = \"…\" with the answers that the script gives.".to_owned()
             }
             Self::IncompleteProvider { .. } => {
-                "Add kind = \"anthropic\", \"openai\", \"offline\" or \"script\".".to_owned()
+                "Add kind = \"anthropic\", \"openai\", \"openai-responses\", \"offline\" or \"script\".".to_owned()
             }
             Self::UnknownProvider { provider, known, .. } => unknown(provider, known, "providers"),
             Self::UnknownModel { model, known, .. } => unknown(model, known, "models"),

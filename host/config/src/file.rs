@@ -76,6 +76,7 @@ pub(super) struct RawProvider {
 pub(super) enum Kind {
     Anthropic,
     OpenAi,
+    OpenAiResponses,
     Offline,
     Script,
 }
@@ -85,10 +86,11 @@ impl Kind {
         match text {
             "anthropic" => Ok(Self::Anthropic),
             "openai" => Ok(Self::OpenAi),
+            "openai-responses" => Ok(Self::OpenAiResponses),
             "offline" => Ok(Self::Offline),
             "script" => Ok(Self::Script),
             _ => Err(format!(
-                "`{text}` is not a kind of provider; write anthropic, openai, offline or script"
+                "`{text}` is not a kind of provider; write anthropic, openai, openai-responses, offline or script"
             )),
         }
     }
@@ -452,9 +454,11 @@ fn grant(entry: &TomlEntry<'_>) -> Result<RawGrant, FileError> {
 
 fn price(entry: &TomlEntry<'_>) -> Result<PriceConfig, FileError> {
     let section = entry.section()?;
-    section.only(&[RATES, &["long-context"]].concat())?;
+    section.only(&[RATES, &["long-context", "search", "search-tokens"]].concat())?;
     Ok(PriceConfig {
         rates: rates(&section)?,
+        search: section.number_as("search", str::parse::<Usd>)?,
+        search_tokens: section.number_as("search-tokens", parse_count)?,
         long_context: section
             .get("long-context")
             .map(|entry| long_context(&entry))

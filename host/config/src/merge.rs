@@ -14,7 +14,7 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use super::compile::RawCompile;
-use super::file::{Kind, Layer, RawGrant, RawJournal, RawProvider, RawRun};
+use super::file::{Layer, RawGrant, RawJournal, RawProvider, RawRun};
 use super::origin::Origins;
 use super::trust::lifts::{Lift, TrustedLift};
 use crate::dirs::{DirGrant, DirQuota};
@@ -51,10 +51,9 @@ pub(super) fn merge(lower: Layer, upper: Layer, accepted: &Accepted) -> Merged {
     let mut kept = Vec::new();
     for (name, over) in upper.providers {
         let under = providers.remove(&name).unwrap_or_default();
-        let kind = under.kind.or_else(|| Kind::of(&name));
         let same_key = over.key.is_some() && over.key == under.key;
         // The fields of another kind mean nothing to this one.
-        let keeps = over.kind.is_none() || over.kind == kind;
+        let keeps = over.kind.is_none_or(|kind| kind.keeps_settings(&name, under.kind));
         if !keeps {
             forget(&mut origins, &format!("providers.{name}."));
         } else if same_key {

@@ -1,6 +1,7 @@
 //! Turns two files and the defaults into one configuration.
 //!
-//! Three providers need no entry: `anthropic`, `openai` and `offline`. A provider without a `base-url` uses
+//! Three providers need no entry: `anthropic`, `openai` and `offline`. At the vendor's own address, `openai` has the kind
+//! `openai-responses`; at any other address it has the kind `openai`, which most servers speak. A provider without a `base-url` uses
 //! `ANTHROPIC_BASE_URL` or `OPENAI_BASE_URL` if set, as the vendors' own libraries do, and otherwise the vendor's
 //! address; those variables count as set by the operator. A provider without a key uses its vendor's usual variable
 //! only if it has the vendor's own name or an address that no file chose. A service with another name never receives a
@@ -63,17 +64,31 @@ impl Kind {
     fn vendor(self) -> Option<&'static Vendor> {
         match self {
             Self::Anthropic => Some(&ANTHROPIC),
-            Self::OpenAi => Some(&OPENAI),
+            Self::OpenAi | Self::OpenAiResponses => Some(&OPENAI),
             Self::Offline | Self::Script => None,
         }
     }
 
-    /// Returns the kind of a provider that needs no entry.
-    pub(super) fn of(name: &str) -> Option<Self> {
-        [ANTHROPIC.name, OPENAI.name, OFFLINE]
-            .contains(&name)
-            .then(|| Self::parse(name).ok())
-            .flatten()
+    /// Returns the kind of a provider without a `kind`, if it needs no entry.
+    fn assumed(env: &Env, name: &str, raw: &RawProvider) -> Option<Self> {
+        let is_at_vendor = raw.base_url.is_none() && env.var(OPENAI.url_var).is_none();
+        match name {
+            name if name == ANTHROPIC.name => Some(Self::Anthropic),
+            // Other servers speak chat completions.
+            name if name == OPENAI.name && is_at_vendor => Some(Self::OpenAiResponses),
+            name if name == OPENAI.name => Some(Self::OpenAi),
+            OFFLINE => Some(Self::Offline),
+            _ => None,
+        }
+    }
+
+    /// Returns whether the settings of a provider `name` with the kind `before` mean the same to this kind.
+    pub(super) fn keeps_settings(self, name: &str, before: Option<Self>) -> bool {
+        let vendor = |kind: Self| kind.vendor().map(|vendor| vendor.name);
+        match before {
+            Some(before) => self == before || (vendor(self).is_some() && vendor(self) == vendor(before)),
+            None => name == vendor(self).unwrap_or(OFFLINE) && self != Self::Script,
+        }
     }
 }
 
@@ -174,12 +189,13 @@ fn provider(env: &Env, name: &str, raw: RawProvider, origins: &Origins) -> Resul
         provider: name.to_owned(),
         key,
     };
-    let Some(kind) = raw.kind.or_else(|| Kind::of(name)) else {
+    let Some(kind) = raw.kind.or_else(|| Kind::assumed(env, name, &raw)) else {
         return Err(incomplete("kind"));
     };
     let foreign: &[&str] = match kind {
         Kind::Anthropic => &["file", "max-tokens-field"],
         Kind::OpenAi => &["file"],
+        Kind::OpenAiResponses => &["file", "max-tokens-field"],
         Kind::Offline => &[
             "base-url",
             "key-env",
@@ -207,6 +223,7 @@ fn provider(env: &Env, name: &str, raw: RawProvider, origins: &Origins) -> Resul
         (Kind::OpenAi, _) => ProviderKind::OpenAi {
             max_tokens_field: raw.max_tokens_field.unwrap_or_default(),
         },
+        (Kind::OpenAiResponses, _) => ProviderKind::OpenAiResponses,
         (Kind::Offline, _) => ProviderKind::Offline,
         (Kind::Script, Some(file)) => ProviderKind::Script { file },
         (Kind::Script, None) => {
@@ -271,7 +288,7 @@ fn provider(env: &Env, name: &str, raw: RawProvider, origins: &Origins) -> Resul
 fn check_headers(name: &str, kind: Kind, fields: &[RequestField], has_key: bool) -> Result<(), ConfigError> {
     let (of_key, of_wire) = match kind {
         Kind::Anthropic => ("x-api-key", "anthropic-version"),
-        Kind::OpenAi | Kind::Offline | Kind::Script => ("authorization", ""),
+        Kind::OpenAi | Kind::OpenAiResponses | Kind::Offline | Kind::Script => ("authorization", ""),
     };
     let mut headers = fields.iter().filter(|field| field.place == FieldPlace::Header);
     let taken = headers.find(|field| field.name == of_wire || (field.name == of_key && has_key));

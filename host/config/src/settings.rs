@@ -98,6 +98,8 @@ pub enum ProviderKind {
         /// The name of the field that limits output tokens.
         max_tokens_field: MaxTokensField,
     },
+    /// The OpenAI Responses API.
+    OpenAiResponses,
     /// Replies made up on this machine.
     Offline,
     /// Replies read from a file.
@@ -118,9 +120,24 @@ impl ProviderKind {
         match self {
             Self::Anthropic => "anthropic",
             Self::OpenAi { .. } => "openai",
+            Self::OpenAiResponses => "openai-responses",
             Self::Offline => "offline",
             Self::Script { .. } => "script",
             Self::Code { kind } => kind,
+        }
+    }
+
+    /// Returns whether requests are sent to a server, with a wire of this program.
+    ///
+    /// ```
+    /// use agenthost_config::ProviderKind;
+    ///
+    /// assert!(ProviderKind::OpenAiResponses.is_service() && !ProviderKind::Offline.is_service());
+    /// ```
+    pub fn is_service(&self) -> bool {
+        match self {
+            Self::Anthropic | Self::OpenAi { .. } | Self::OpenAiResponses => true,
+            Self::Offline | Self::Script { .. } | Self::Code { .. } => false,
         }
     }
 }
@@ -336,7 +353,7 @@ pub enum RegistryConfig {
     Dir(PathBuf),
 }
 
-/// A model's price set by the operator, in US dollars per million tokens.
+/// A model's price set by the operator, in US dollars per million tokens, and that of searches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PriceConfig {
     /// The rates of every request, or of requests below the `long-context` threshold if there is one.
@@ -344,6 +361,10 @@ pub struct PriceConfig {
     /// `long-context`: the number of input tokens above which a whole request is charged at other rates, and those
     /// rates.
     pub long_context: Option<(u64, RatesConfig)>,
+    /// `search`: the price of one search by the provider, in US dollars.
+    pub search: Option<Usd>,
+    /// `search-tokens`: the input tokens that are reserved for each search or page.
+    pub search_tokens: Option<u64>,
 }
 
 /// Rates set by the operator, in US dollars per million tokens.
@@ -380,7 +401,7 @@ impl PriceConfig {
         };
         Self {
             rates,
-            long_context: None,
+            ..Self::default()
         }
     }
 }

@@ -262,7 +262,7 @@ fn silence_and_structured_output_are_settings_of_a_service() {
 
 #[test]
 fn a_price_is_replaced_whole() {
-    let user = "[prices.\"a/b\"]\ninput = 1\noutput = 2\ncache-write-1h = 3\n\
+    let user = "[prices.\"a/b\"]\ninput = 1\noutput = 2\ncache-write-1h = 3\nsearch = 0.02\nsearch-tokens = \"20k\"\n\
                 long-context = { above = \"100k\", input = 4, output = 5, cache-write-1h = 6 }";
     let price = |scratch: Scratch| scratch.load().prices()[&"a/b".parse().unwrap()].clone();
     let usd = |text: &str| Some(text.parse().unwrap());
@@ -281,6 +281,8 @@ fn a_price_is_replaced_whole() {
     let both = PriceConfig {
         rates: rates("1", "2", "3"),
         long_context: Some((100_000, rates("4", "5", "6"))),
+        search: Some("0.02".parse().unwrap()),
+        search_tokens: Some(20_000),
     };
     assert_eq!(price(Scratch::new().user(user)), both);
     let over = price(Scratch::project("[prices.\"a/b\"]\ninput = 7").user(user));
@@ -357,6 +359,58 @@ fn a_provider_is_where_its_vendor_is_unless_told_otherwise() {
     }
     assert_eq!(address(&config, "openai").set_by, SetBy::Vendor);
     assert_eq!(address(&config, "corp").url, "https://corp.example/v1");
+}
+
+#[test]
+fn openai_at_its_own_address_has_the_responses_api() {
+    let kind = |scratch: &Scratch, name: &str| scratch.load().provider(name).unwrap().kind.clone();
+    let chat = |field| ProviderKind::OpenAi {
+        max_tokens_field: field,
+    };
+    let plain = chat(MaxTokensField::MaxCompletionTokens);
+    let openai = |text: &str| kind(&Scratch::new().user(text), "openai");
+    assert_eq!(openai(""), ProviderKind::OpenAiResponses);
+    assert_eq!(openai("[providers.openai]\nretries = 2"), ProviderKind::OpenAiResponses);
+    assert_eq!(openai("[providers.openai]\nkind = \"openai\""), plain);
+    assert_eq!(
+        openai("[providers.openai]\nbase-url = \"https://corp.example/v1\""),
+        plain
+    );
+    assert_eq!(
+        openai("[providers.openai]\nbase-url = \"https://corp.example/v1\"\nkind = \"openai-responses\""),
+        ProviderKind::OpenAiResponses
+    );
+    let elsewhere = Scratch::new().var("OPENAI_BASE_URL", "http://localhost:1/v1");
+    assert_eq!(kind(&elsewhere, "openai"), plain);
+    let config = Scratch::new()
+        .user("[providers.second]\nkind = \"openai-responses\"")
+        .load();
+    let second = config.provider("second").unwrap();
+    assert_eq!(second.kind.name(), "openai-responses");
+    assert_eq!(second.address.as_ref().unwrap().url, "https://api.openai.com/v1");
+    assert_eq!(second.key, Some(KeySource::Variable("OPENAI_API_KEY".into())));
+
+    // The settings of one vendor's kinds are merged; the only one that differs is refused.
+    let user = "[providers.openai]\nmax-concurrency = 7\nkey-env = \"MINE\"";
+    for other in ["openai", "openai-responses"] {
+        let project = format!("[providers.openai]\nkind = \"{other}\"");
+        let config = Scratch::project(&project).user(user).load();
+        let provider = config.provider("openai").unwrap();
+        assert_eq!(
+            (provider.kind.name(), provider.max_concurrency, &provider.key),
+            (other, Some(7), &Some(KeySource::Variable("MINE".into())))
+        );
+    }
+    for head in ["", "kind = \"openai-responses\"\n"] {
+        let scratch = Scratch::new().user(&format!("[providers.openai]\n{head}max-tokens-field = \"max-tokens\""));
+        let complaint = scratch.complaint();
+        assert!(
+            complaint
+                .contains("`max-tokens-field` in [providers.openai] does not go with kind = \"openai-responses\"\n")
+                && complaint.ends_with("add kind = \"openai\" for chat completions, which have this field."),
+            "{complaint}"
+        );
+    }
 }
 
 #[test]

@@ -530,7 +530,9 @@ impl TryFrom<RuleText> for Rule {
             },
             (None, None, None, None, true) => ScriptedReply::Hang,
             _ => {
-                return Err("a rule has exactly one of text, json, refusal, error and hang = true, or tools".to_owned());
+                return Err(
+                    "a rule has exactly one of text, json, refusal, error and hang = true, or tools".to_owned(),
+                );
             }
         };
         Ok(Self {

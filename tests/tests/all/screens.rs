@@ -525,8 +525,8 @@ fn what_doctor_finds_in_a_configuration() {
     });
     insta::assert_snapshot!(lines.collect::<Vec<_>>().join("\n"), @"
     ok   configuration          [work]/agenthost.toml
-    ok   model fast             local/small: no key, at http://[address]/v1, price unknown, 1,000 at once
-    ok   model strong           local/large: no key, at http://[address]/v1, price unknown, 1,000 at once
+    ok   model fast             local/small: no key, at http://[address]/v1 (openai), price unknown, 1,000 at once
+    ok   model strong           local/large: no key, at http://[address]/v1 (openai), price unknown, 1,000 at once
     ok   limits of a task       tokens 200,000, cost none, calls 100, fuel 20 G, memory 64 MiB, time 5 min, tasks 100, depth 5
     ok   plugins of registries  0 plugins locked; no policy file; 0 vetted
     ");

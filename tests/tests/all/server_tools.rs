@@ -9,11 +9,16 @@ use serde_json::{Value, json};
 
 use crate::{dice, essence, guest, machine_for, run_json};
 
+const OWN: &str = "../config/agenthost/config.toml";
 const GRANT: &str = "[grants.\"demo:competitor\"]\nserver-tools = { web-search = { max-uses = 2 } }\n";
 
-fn machine_of(server: &Server, more: &str) -> TestEnv {
-    let config = format!("{}{more}", server.anthropic_config());
-    machine_for(&config).var("ANTHROPIC_API_KEY", "secret")
+/// A machine whose operator has `own` in their configuration.
+fn machine_of(server: &Server, own: &str) -> TestEnv {
+    let machine = machine_for(&server.anthropic_config()).var("ANTHROPIC_API_KEY", "secret");
+    machine.write(OWN, own);
+    // A grant is for the plugins of folders that the operator trusts.
+    let folder = plugin("competitor").parent().unwrap().display().to_string();
+    machine.trusting(&folder)
 }
 
 fn message(content: &Value, stop: &str, searches: u64) -> Reply {
@@ -63,7 +68,8 @@ fn is_question(request: &Request) -> bool {
 fn content_back(request: &Request) -> Vec<Value> {
     let messages = request.body["messages"].as_array().unwrap();
     let back = messages.iter().find(|message| message["role"] == "assistant");
-    back.and_then(|message| message["content"].as_array().cloned()).unwrap_or_default()
+    back.and_then(|message| message["content"].as_array().cloned())
+        .unwrap_or_default()
 }
 
 fn competitor() -> String {
@@ -78,35 +84,57 @@ fn topic() -> Value {
 fn findings_carry_the_pages_that_were_read_if_search_is_granted() {
     let search = |request: &Request| match is_question(request) {
         true if request.body["tools"].is_null() => message(&json!([{"type": "text", "text": "5."}]), "end_turn", 0),
-        true => message(&json!([use_of(1), found(1), cited("It costs 5 EUR.", 1)]), "end_turn", 1),
+        true => message(
+            &json!([use_of(1), found(1), cited("It costs 5 EUR.", 1)]),
+            "end_turn",
+            1,
+        ),
         false => condensed(),
     };
     let server = Server::start(search);
-    let document = machine_of(&server, GRANT).run(run_json(&competitor(), &topic(), &[])).json(0);
+    let document = machine_of(&server, GRANT)
+        .run(run_json(&competitor(), &topic(), &[]))
+        .json(0);
     let report = &document["outcome"]["ok"];
     let sources = json!([{"url": "https://example.com/1", "title": "Page 1"}]);
-    assert_eq!((&report["findings"][0]["sources"], &report["from-memory"]), (&sources, &json!(false)));
+    assert_eq!(
+        (&report["findings"][0]["sources"], &report["from-memory"]),
+        (&sources, &json!(false))
+    );
     let tools = server.ended()[0].body["tools"].clone();
     assert_eq!(
-        (tools.as_array().unwrap().len(), &tools[0]["name"], &tools[0]["max_uses"]),
+        (
+            tools.as_array().unwrap().len(),
+            &tools[0]["name"],
+            &tools[0]["max_uses"]
+        ),
         (1, &json!("web_search"), &json!(2)),
         "the plugin asks for 3, and 2 are granted"
     );
     assert_eq!(document["models"][0]["searches"], 1);
 
     let server = Server::start(search);
-    let document = machine_of(&server, "").run(run_json(&competitor(), &topic(), &[])).json(0);
+    let document = machine_of(&server, "")
+        .run(run_json(&competitor(), &topic(), &[]))
+        .json(0);
     let report = &document["outcome"]["ok"];
-    assert_eq!((&report["findings"][0]["sources"], &report["from-memory"]), (&json!([]), &json!(true)));
+    assert_eq!(
+        (&report["findings"][0]["sources"], &report["from-memory"]),
+        (&json!([]), &json!(true))
+    );
     assert!(server.ended().iter().all(|request| request.body["tools"].is_null()));
     assert_eq!(document["spent"]["calls"], 2, "a call that is denied is no call");
 }
 
 #[test]
 fn a_search_is_reserved_and_paid() {
-    let prices = "[prices.\"anthropic/small\"]\ninput = 1\noutput = 1\nsearch = 0.01\nsearch-tokens = 2000\n";
+    let prices = "[prices.\"local/small\"]\ninput = 1\noutput = 1\nsearch = 0.01\nsearch-tokens = 2000\n";
     let server = Server::start(|request| match is_question(request) {
-        true => message(&json!([use_of(1), found(1), use_of(2), found(2), cited("5 EUR.", 1)]), "end_turn", 2),
+        true => message(
+            &json!([use_of(1), found(1), use_of(2), found(2), cited("5 EUR.", 1)]),
+            "end_turn",
+            2,
+        ),
         false => condensed(),
     });
     let machine = machine_of(&server, &format!("{GRANT}{prices}"));
@@ -118,7 +146,9 @@ fn a_search_is_reserved_and_paid() {
     // The searches alone would cost 0.02, so the call is not even made.
     let server = Server::start(|_| condensed());
     let machine = machine_of(&server, &format!("{GRANT}{prices}"));
-    let output = machine.run(run_json(&competitor(), &topic(), &["--cost", "0.019"])).json(3);
+    let output = machine
+        .run(run_json(&competitor(), &topic(), &["--cost", "0.019"]))
+        .json(3);
     assert_eq!(output["outcome"]["failure"]["limit"], "cost", "{output}");
     assert_eq!(server.count(), 0);
 }
@@ -140,13 +170,25 @@ fn a_paused_reply_is_continued_by_the_host() {
     let server = Server::start(pausing);
     let machine = machine_of(&server, GRANT);
     let document = machine.run(run_json(&competitor(), &topic(), &[])).json(0);
-    assert_eq!(document["outcome"]["ok"]["findings"][0]["sources"][0]["url"], "https://example.com/3");
-    assert_eq!(document["spent"]["calls"], 2, "one call with three requests, and the one that condenses");
-    assert_eq!((&document["models"][0]["requests"], &document["models"][0]["searches"]), (&json!(4), &json!(3)));
+    assert_eq!(
+        document["outcome"]["ok"]["findings"][0]["sources"][0]["url"],
+        "https://example.com/3"
+    );
+    assert_eq!(
+        document["spent"]["calls"], 2,
+        "one call with three requests, and the one that condenses"
+    );
+    assert_eq!(
+        (&document["models"][0]["requests"], &document["models"][0]["searches"]),
+        (&json!(4), &json!(3))
+    );
     assert_eq!(document["spent"]["input_tokens"], 4000, "the usage is summed");
     let seen = server.ended();
     let back: Vec<String> = content_back(&seen[2]).iter().map(Value::to_string).collect();
-    let sent: Vec<String> = [use_of(1), found(1), use_of(2), found(2), use_of(3)].iter().map(Value::to_string).collect();
+    let sent: Vec<String> = [use_of(1), found(1), use_of(2), found(2), use_of(3)]
+        .iter()
+        .map(Value::to_string)
+        .collect();
     assert_eq!(back, sent, "byte for byte");
     assert_eq!(seen[1].body["tools"][0]["max_uses"], 1, "what is left of two");
 
@@ -158,7 +200,9 @@ fn a_paused_reply_is_continued_by_the_host() {
 #[test]
 fn a_reply_that_never_ends_is_given_up() {
     let server = Server::start(|_| message(&json!([use_of(1)]), "pause_turn", 0));
-    let document = machine_of(&server, GRANT).run(run_json(&competitor(), &topic(), &[])).json(5);
+    let document = machine_of(&server, GRANT)
+        .run(run_json(&competitor(), &topic(), &[]))
+        .json(5);
     let failure = document["outcome"]["failure"]["message"].as_str().unwrap();
     assert!(failure.contains("paused the reply 6 times"), "{failure}");
     assert_eq!(server.count(), 6);
@@ -176,12 +220,27 @@ fn a_killed_search_resumes_where_it_was() {
             }
             std::thread::sleep(Duration::from_millis(late));
             running.kill();
-            let delivered = server.ended().iter().filter(|request| !request.closed_by_client).count();
+            let delivered = server
+                .ended()
+                .iter()
+                .filter(|request| !request.closed_by_client)
+                .count();
             let document = machine.run(["resume", "last", "--json"]).json(0);
-            assert_eq!(document["outcome"]["ok"]["findings"][0]["sources"][0]["url"], "https://example.com/3");
-            let again = server.ended().iter().filter(|request| !request.closed_by_client).count() - delivered;
+            assert_eq!(
+                document["outcome"]["ok"]["findings"][0]["sources"][0]["url"],
+                "https://example.com/3"
+            );
+            let again = server
+                .ended()
+                .iter()
+                .filter(|request| !request.closed_by_client)
+                .count()
+                - delivered;
             let lost = document["models"][0]["abandoned"]["requests"].as_u64().unwrap();
-            assert!(delivered + again <= 4 + lost as usize, "{delivered} and {again}: {document}");
+            assert!(
+                delivered + again <= 4 + lost as usize,
+                "{delivered} and {again}: {document}"
+            );
             assert!(lost <= 1, "at most the request that was on its way: {document}");
         }
     }
@@ -195,15 +254,24 @@ fn a_failed_search_is_data() {
             "content": {"type": "web_search_tool_result_error", "error_code": "max_uses_exceeded"},
         });
         match is_question(request) {
-            true => message(&json!([use_of(1), failed, {"type": "text", "text": "I cannot say."}]), "end_turn", 0),
+            true => message(
+                &json!([use_of(1), failed, {"type": "text", "text": "I cannot say."}]),
+                "end_turn",
+                0,
+            ),
             false => condensed(),
         }
     });
     let machine = machine_of(&server, GRANT);
     let document = machine.run(run_json(&competitor(), &topic(), &[])).json(0);
     assert_eq!(document["outcome"]["ok"]["from-memory"], true);
-    let shown = machine.run(["show", document["run"].as_str().unwrap(), "--task", "root"]).stdout;
-    assert!(shown.contains("[web-search query 1: failed: max_uses_exceeded]"), "{shown}");
+    let shown = machine
+        .run(["show", document["run"].as_str().unwrap(), "--task", "root"])
+        .stdout;
+    assert!(
+        shown.contains("[web-search query 1: failed: max_uses_exceeded]"),
+        "{shown}"
+    );
 }
 
 /// One of `from`, by the dice.
@@ -218,48 +286,77 @@ fn random_call(seed: &mut usize) -> Value {
     let echo = |wire: &str, block: &Value| json!({"wire": wire, "model": "small", "block": block});
     let tool = json!({"name": "t", "description": "", "parameters": {"type": "object"}});
     let server_tool = json!({"type": "web_search_20250305", "name": "web_search"});
-    let values = [
-        json!([{"kind": "web-search"}]).to_string(),
-        json!([{"kind": "web-fetch", "max-uses": 1}]).to_string(),
-        json!([tool]).to_string(),
-        json!([server_tool]).to_string(),
-        json!([{"name": "web_search", "type": "web_search", "parameters": {"type": "object"}}]).to_string(),
-        json!([{"name": "web_search", "parameters": {"type": "object", "$ref": "web_search_20250305"}}]).to_string(),
-        "auto".to_owned(),
-        "any".to_owned(),
-        "tool:web_search".to_owned(),
-        "true".to_owned(),
-        "adaptive".to_owned(),
-        "low".to_owned(),
-        json!(["web_search"]).to_string(),
+    let tools = [
+        json!([tool]),
+        json!([tool, {"name": "web_search", "parameters": {"type": "object", "$ref": "web_search_20250305"}}]),
+        json!([server_tool]),
+        json!([{"name": "web_search", "type": "web_search", "parameters": {"type": "object"}}]),
     ];
-    let names = [
-        "tools", "tools", "server-tools", "tool-choice", "parallel-tools", "thinking", "effort", "stop", "mcp-servers",
-        "web_search_options", "include", "container",
+    let server_tools = [
+        json!([{"kind": "web-search"}]),
+        json!([{"kind": "web-fetch", "max-uses": 1}]),
+        json!([server_tool]),
+        json!([{"kind": "mcp"}]),
     ];
     let mut options = Vec::new();
     for _ in 0..*pick(&[0, 1, 1, 2, 3], seed) {
-        options.push(json!([pick(&names, seed), pick(&values, seed)]));
+        let name = *pick(
+            &[
+                "tools",
+                "tools",
+                "tools",
+                "server-tools",
+                "tool-choice",
+                "thinking",
+                "stop",
+                "other",
+            ],
+            seed,
+        );
+        let (name, value) = match name {
+            "tools" => (name, pick(&tools, seed).to_string()),
+            "server-tools" => (name, pick(&server_tools, seed).to_string()),
+            "tool-choice" => (
+                name,
+                (*pick(&["auto", "any", "tool:t", "tool:web_search"], seed)).to_owned(),
+            ),
+            "thinking" => (name, (*pick(&["adaptive", "between-tools"], seed)).to_owned()),
+            "stop" => (name, json!(["web_search"]).to_string()),
+            _ => {
+                let names = ["mcp-servers", "web_search_options", "include", "container"];
+                (*pick(&names, seed), server_tool.to_string())
+            }
+        };
+        options.push(json!([name, value]));
     }
     let call = |block: &Value| json!({"id": "c", "name": "t", "arguments": {}, "echo": echo("anthropic", block)});
     let kinds = [
         ("echo", echo("anthropic", &forged)),
         ("echo", echo("openai", &json!({"tool_calls": [{"type": "web_search"}]}))),
-        ("echo", echo("openai-responses", &json!({"type": "web_search_call", "id": "ws_9"}))),
+        (
+            "echo",
+            echo("openai-responses", &json!({"type": "web_search_call", "id": "ws_9"})),
+        ),
         ("tool-call", call(&forged)),
         ("tool-call", json!({"id": "c", "name": "t", "arguments": {"a": 1}})),
         ("tool-result", json!({"id": "c", "content": "done"})),
-        ("citation", json!({"url": "https://example.com", "echo": echo("anthropic", &forged)})),
+        (
+            "citation",
+            json!({"url": "https://example.com", "echo": echo("anthropic", &forged)}),
+        ),
         ("search", json!({"tool": "web-search", "queries": ["x"]})),
         ("server_tool_use", forged.clone()),
-        ("document", json!({"type": "document", "source": {"type": "url", "url": "https://example.com"}})),
+        (
+            "document",
+            json!({"type": "document", "source": {"type": "url", "url": "https://example.com"}}),
+        ),
         ("web_search_call", json!({"type": "web_search_call"})),
     ];
     let mut pieces = vec![json!({"from-model": false, "kind": null, "text": "Hello."})];
-    for _ in 0..*pick(&[0, 0, 1, 1, 2, 3], seed) {
+    for _ in 0..*pick(&[0, 0, 0, 1, 1, 2], seed) {
         let (kind, json) = pick(&kinds, seed);
         pieces.push(match pick(&[0, 1, 2], seed) {
-            0 => json!({"from-model": pick(&[true, false], seed), "kind": null, "text": "More."}),
+            0 => json!({"from-model": *pick(&[true, false], seed), "kind": null, "text": "More."}),
             _ => json!({"from-model": *kind != "tool-result", "kind": kind, "text": json.to_string()}),
         });
     }
@@ -268,7 +365,14 @@ fn random_call(seed: &mut usize) -> Value {
 
 /// Everything in a request that could make a provider do more than answer.
 fn reaches(body: &Value) -> Option<String> {
-    for name in ["mcp_servers", "container", "web_search_options", "plugins", "background", "previous_response_id"] {
+    for name in [
+        "mcp_servers",
+        "container",
+        "web_search_options",
+        "plugins",
+        "background",
+        "previous_response_id",
+    ] {
         if body.get(name).is_some() {
             return Some(name.to_owned());
         }
@@ -278,7 +382,13 @@ fn reaches(body: &Value) -> Option<String> {
             return Some(tool.to_string());
         }
     }
-    let blocks = ["server_tool_use", "web_search_call", "web_search_tool_result", "document", "mcp_call"];
+    let blocks = [
+        "server_tool_use",
+        "web_search_call",
+        "web_search_tool_result",
+        "document",
+        "mcp_call",
+    ];
     let mut values = vec![&body["messages"], &body["input"]];
     while let Some(value) = values.pop() {
         match value {
@@ -301,21 +411,39 @@ fn a_guest_without_the_grant_reaches_no_tool_of_a_provider() {
     const CALLS: usize = 400;
     for kind in ["anthropic", "openai", "openai-responses"] {
         let server = Server::start(|_| Reply::text("fine"));
-        let base = if kind == "anthropic" { "" } else { "/v1" };
+        let url = server.url();
+        let base = if kind == "anthropic" {
+            url.trim_end_matches("/v1")
+        } else {
+            &url
+        };
         let config = format!(
-            "[models]\nfast = \"it/small\"\n[providers.it]\nkind = \"{kind}\"\nbase-url = \"http://{}{base}\"\n\
-             key-env = \"ANTHROPIC_API_KEY\"\nretries = 0\nmax-concurrency = 100\n",
-            server.address()
+            "[models]\nfast = \"it/small\"\n[providers.it]\nkind = \"{kind}\"\nbase-url = \"{base}\"\n\
+             key-env = \"ANTHROPIC_API_KEY\"\nretries = 0\nmax-concurrency = 100\n"
         );
-        let machine = machine_for(&config).var("ANTHROPIC_API_KEY", "secret");
+        let machine = machine_for("").var("ANTHROPIC_API_KEY", "secret");
+        machine.write(OWN, config);
         let mut seed = kind.len();
         let calls: Vec<Value> = (0..CALLS).map(|_| random_call(&mut seed)).collect();
         let flags = ["--calls", "1000", "--tokens", "none", "--timeout", "100s"];
-        let document = machine.run(run_json(&guest("asks-for-anything"), &json!(calls), &flags)).json(0);
+        let document = machine
+            .run(run_json(&guest("asks-for-anything"), &json!(calls), &flags))
+            .json(0);
         let ends = document["outcome"]["ok"].as_array().unwrap();
-        let count = |wanted: &str| ends.iter().filter(|end| end.as_str().unwrap().starts_with(wanted)).count();
-        assert!(server.count() > CALLS / 10, "{} of them reach the provider", server.count());
-        assert!(count("denied: ") > 5 && count("invalid-request: ") > CALLS / 10, "{ends:?}");
+        let count = |wanted: &str| {
+            ends.iter()
+                .filter(|end| end.as_str().unwrap().starts_with(wanted))
+                .count()
+        };
+        assert!(
+            server.count() > CALLS / 10,
+            "{} of them reach the provider",
+            server.count()
+        );
+        assert!(
+            count("denied: ") > 5 && count("invalid-request: ") > CALLS / 10,
+            "{ends:?}"
+        );
         for request in server.ended() {
             assert_eq!(reaches(&request.body), None, "{kind}: {}", request.body);
         }

@@ -147,6 +147,53 @@ fn a_call_costs_what_its_tokens_cost() {
 }
 
 #[test]
+fn a_search_costs_what_the_price_says_and_a_project_lowers_neither_that_nor_its_tokens() {
+    let table = PriceTable::builtin();
+    for (kind, provider, model) in [
+        ("anthropic", "anthropic", "claude-haiku-5-5"),
+        ("openai-responses", "openai", "gpt-6-luna"),
+    ] {
+        let price = table.price(kind, provider, model).unwrap();
+        let searched = Usage {
+            searches: 3,
+            ..usage(1_000, 0, 0, 10)
+        };
+        let cost = price.cost(&searched).pico() - price.cost(&usage(1_000, 0, 0, 10)).pico();
+        assert_eq!(cost, usd("0.03").pico(), "{model}");
+        assert_eq!((price.search(), price.search_tokens()), (usd("0.01"), 10_000));
+        assert_eq!(price.with_hour_writes().search(), price.search());
+        assert_eq!(price.searches(u64::MAX).pico(), u64::MAX, "it does not overflow");
+    }
+    assert_eq!(
+        table.price("openai-responses", "openai", "gpt-6-sol"),
+        table.price("openai", "openai", "gpt-6-sol"),
+        "both wires"
+    );
+    assert_eq!(table.price("offline", "offline", "any").unwrap().search(), Usd::ZERO);
+
+    let own = "[prices.\"anthropic/claude-haiku-5-5\"]\ninput = 50\noutput = 50\n";
+    let searches = |project: &str, user: &str| {
+        let (table, _dir) = priced(project, user);
+        let price = table.price("anthropic", "anthropic", "claude-haiku-5-5").unwrap();
+        (price.search().to_string(), price.search_tokens(), table.notes().len())
+    };
+    let set = |search: &str, tokens: &str| format!("{own}search = {search}\nsearch-tokens = {tokens}\n");
+    for (project, user, expected) in [
+        (own.to_owned(), "", ("$0.01", 10_000, 0)),
+        (set("0.02", "\"20k\""), "", ("$0.02", 20_000, 0)),
+        (set("0", "5"), "", ("$0.01", 10_000, 1)),
+        (set("0", "0"), &set("0.5", "50"), ("$0.50", 50, 1)),
+        (String::new(), &set("0", "0"), ("$0.00", 0, 0)),
+    ] {
+        let (search, tokens, notes) = searches(&project, user);
+        assert_eq!((search.as_str(), tokens, notes), expected, "{project} over {user}");
+    }
+    let read = |text: &str| toml::from_str::<Price>(&format!("input = 1\noutput = 1\n{text}"));
+    assert_eq!(read("search = 0.025").unwrap().search(), usd("0.025"));
+    assert!(read("search = -1").is_err() && read("search-tokens = -1").is_err());
+}
+
+#[test]
 fn the_worst_case_is_never_below_the_cost() {
     let table = PriceTable::builtin();
     for (kind, models) in &table.builtin {
@@ -213,6 +260,7 @@ fn a_configured_price_is_read_as_the_table_is() {
             PriceConfig {
                 rates: config("1", "2", [None; 3]),
                 long_context: Some((100_000, config("2", "3", [None; 3]))),
+                ..PriceConfig::default()
             },
             "input = 1\noutput = 2\nlong-context = { above = 100_000, input = 2, output = 3 }",
         ),
@@ -220,8 +268,10 @@ fn a_configured_price_is_read_as_the_table_is() {
             PriceConfig {
                 rates: config("1", "2", [Some("0.1"), Some("1.5"), Some("1.75")]),
                 long_context: Some((9, config("2", "3", [Some("0.2"), Some("2.5"), Some("3.5")]))),
+                search: Some(usd("0.05")),
+                search_tokens: Some(7),
             },
-            "input = 1\noutput = 2\ncache-read = 0.1\ncache-write = 1.5\ncache-write-1h = 1.75\n\
+            "input = 1\noutput = 2\ncache-read = 0.1\ncache-write = 1.5\ncache-write-1h = 1.75\nsearch = 0.05\nsearch-tokens = 7\n\
              long-context = { above = 9, input = 2, output = 3, cache-read = 0.2, cache-write = 2.5, cache-write-1h = 3.5 }",
         ),
     ] {
@@ -231,6 +281,7 @@ fn a_configured_price_is_read_as_the_table_is() {
         Price::custom(&PriceConfig {
             rates,
             long_context: Some((1, step)),
+            ..PriceConfig::default()
         })
     };
     assert_eq!(

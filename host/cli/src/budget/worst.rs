@@ -21,6 +21,8 @@ pub(super) struct Candidate {
     pub(super) prices: Vec<Price>,
     /// `true` if its replies are generated offline, without a model.
     pub(super) offline: bool,
+    /// The most searches of the provider in one call.
+    pub(super) searches: u64,
 }
 
 /// The worst-case cost.
@@ -49,6 +51,17 @@ impl Candidate {
     pub(super) fn most(&self, tokens: u64) -> Option<Usd> {
         self.prices.iter().map(|price| price.most(tokens)).max()
     }
+
+    /// Returns the most that the searches of so many calls can cost.
+    fn most_searches(&self, calls: u64) -> Usd {
+        let each = self
+            .prices
+            .iter()
+            .map(|price| price.searches(self.searches))
+            .max()
+            .unwrap_or_default();
+        Usd::from_pico(each.pico().saturating_mul(calls))
+    }
 }
 
 impl Worst {
@@ -63,7 +76,7 @@ impl Worst {
             tokens,
             calls: only_if(asks, own.calls),
             cost: if asks {
-                cost(tokens, own.cost, models)
+                cost(tokens, own.calls, own.cost, models)
             } else {
                 Cost::AtMost(Usd::ZERO)
             },
@@ -86,9 +99,9 @@ impl Worst {
                 (all, limit) => all.or(limit),
             }
         };
-        let tokens = times(self.tokens, run.tokens);
+        let (tokens, calls) = (times(self.tokens, run.tokens), times(self.calls, run.calls));
         let each = |usd: Usd| Usd::from_pico(usd.pico().saturating_mul(items));
-        let cost = match (self.cost, cost(tokens, run.cost, models)) {
+        let cost = match (self.cost, cost(tokens, calls, run.cost, models)) {
             _ if items == 0 => Cost::AtMost(Usd::ZERO),
             (Cost::AtMost(one), Cost::AtMost(all)) => Cost::AtMost(each(one).min(all)),
             (Cost::AtMost(one), _) => Cost::AtMost(run.cost.map_or(each(one), |limit| each(one).min(limit))),
@@ -96,7 +109,7 @@ impl Worst {
         };
         Self {
             tokens,
-            calls: times(self.calls, run.calls),
+            calls,
             cost,
             sub_tasks: times(self.sub_tasks, run.tasks),
             time: match (items, self.time) {
@@ -128,23 +141,24 @@ impl Worst {
     }
 }
 
-/// Returns the most that `tokens` can cost at the most expensive of `models`, within `limit`.
-fn cost(tokens: Option<u64>, limit: Option<Usd>, models: &[Candidate]) -> Cost {
+/// Returns the most that `tokens` and `calls` can cost at the most expensive of `models`, within `limit`.
+fn cost(tokens: Option<u64>, calls: Option<u64>, limit: Option<Usd>, models: &[Candidate]) -> Cost {
     // Under a cost limit, a model without a price is not called.
     if limit.is_none() && models.iter().any(|model| model.prices.is_empty()) {
         return Cost::Unknown;
     }
-    // Models that cost nothing for any number of tokens have a bounded cost without a limit on tokens, too.
-    let dearest = models
-        .iter()
-        .filter_map(|model| model.most(tokens.unwrap_or(u64::MAX)))
-        .max()
-        .unwrap_or_default();
-    match (tokens, limit) {
-        (_, Some(limit)) => Cost::AtMost(dearest.min(limit)),
-        (Some(_), None) => Cost::AtMost(dearest),
-        (None, None) if dearest == Usd::ZERO => Cost::AtMost(dearest),
-        (None, None) => Cost::Unlimited,
+    let dearest = |tokens, calls| {
+        let most = |model: &Candidate| Some(model.most(tokens)?.saturating_add(model.most_searches(calls)));
+        models.iter().filter_map(most).max().unwrap_or_default()
+    };
+    let most = dearest(tokens.unwrap_or(u64::MAX), calls.unwrap_or(u64::MAX));
+    // Models that cost nothing for any number have a bounded cost without a limit, too.
+    let is_bounded = (tokens.is_some() || dearest(u64::MAX, 0) == Usd::ZERO)
+        && (calls.is_some() || dearest(0, u64::MAX) == Usd::ZERO);
+    match limit {
+        Some(limit) => Cost::AtMost(most.min(limit)),
+        None if is_bounded => Cost::AtMost(most),
+        None => Cost::Unlimited,
     }
 }
 
@@ -163,7 +177,7 @@ mod tests {
             };
             let config = PriceConfig {
                 rates,
-                long_context: None,
+                ..PriceConfig::default()
             };
             Price::custom(&config).unwrap()
         };
@@ -172,6 +186,7 @@ mod tests {
             model: "local/small".into(),
             prices: prices.map(price).into_iter().collect(),
             offline: false,
+            searches: 0,
         }
     }
 
@@ -198,6 +213,24 @@ mod tests {
         // If input is more expensive, all of it is input.
         let worst = Worst::of_task(&limits, &none, &[model(Some(("8", "5")))], true);
         assert_eq!(worst.cost, at_most("2"));
+    }
+
+    #[test]
+    fn searches_cost_by_the_call() {
+        let mut limits = Limits::task_default();
+        limits.calls = Some(10);
+        let searching = Candidate {
+            searches: 3,
+            ..model(Some(("1", "5")))
+        };
+        let of =
+            |limits: &Limits| Worst::of_task(limits, &Limits::none(), std::slice::from_ref(&searching), false).cost;
+        // A million tokens would cost 5 USD at most; 30 searches cost 0.30.
+        assert_eq!(of(&limits), at_most("1.3"));
+        limits.calls = None;
+        assert_eq!(of(&limits), Cost::Unlimited);
+        limits.cost = Some("2".parse().unwrap());
+        assert_eq!(of(&limits), at_most("2"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::super::table::thousands;
 use super::check::{Check, CheckStatus, LimitReport, ProbeReport, Report};
-use agenthost::config::{ModelRef, ProviderKind};
+use agenthost::config::ModelRef;
 use agenthost::llm::{CallError, Quota, RateLimit};
 use agenthost::{Host, ModelProbe, SchemaSupport};
 use futures_util::future::join_all;
@@ -18,7 +18,7 @@ pub(super) async fn probe(report: &mut Report, host: &Host) {
     let mapped: BTreeSet<&ModelRef> = config.models().values().flatten().collect();
     let served = mapped.into_iter().filter(|model| {
         let provider = config.provider(&model.provider);
-        provider.is_some_and(|provider| matches!(provider.kind, ProviderKind::Anthropic | ProviderKind::OpenAi { .. }))
+        provider.is_some_and(|provider| provider.kind.is_service())
     });
     let probes = served.map(async |model| (model, host.probe(model).await));
     let probes = join_all(probes).await;

@@ -83,6 +83,31 @@ fn a_chain_fails_only_where_none_of_it_works() {
 }
 
 #[test]
+fn the_kind_of_a_service_is_named_and_chat_at_openai_gets_a_hint() {
+    let found = |file: &str| {
+        let report = report(&format!("[models]\na = \"openai/gpt-6-luna\"\n{file}"));
+        let (_, state, found) = report.into_iter().find(|(name, ..)| name == "model a").unwrap();
+        assert!(state == CheckStatus::Ok, "{found}");
+        found
+    };
+    let (responses, chat) = (found(""), found("[providers.openai]\nkind = \"openai\""));
+    assert!(
+        responses.ends_with("at https://api.openai.com/v1 (openai-responses)"),
+        "{responses}"
+    );
+    assert!(chat.ends_with("at https://api.openai.com/v1 (openai)"), "{chat}");
+    let hint = |file: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("agenthost.toml"), file).unwrap();
+        let config = Config::load(&Env::new([].into(), dir.path(), None)).unwrap();
+        chat_hint("openai", config.provider("openai").unwrap())
+    };
+    assert!(hint("[providers.openai]\nkind = \"openai\"").is_some_and(|hint| hint.contains("openai-responses")));
+    assert_eq!(hint(""), None);
+    assert_eq!(hint("[providers.openai]\nbase-url = \"http://localhost:1/v1\""), None);
+}
+
+#[test]
 fn a_wrong_price_is_named_once_and_as_that() {
     let report = report("[models]\na = \"offline/a\"\n[prices.\"offline/a\"]\ninput = 1");
     let failed: Vec<_> = report

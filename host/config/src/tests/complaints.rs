@@ -160,7 +160,7 @@ fn wrong_values_name_their_place() {
         ),
         (
             "[providers.x]\nkind = \"open\"",
-            "agenthost.toml:2: `kind` in [providers.x]: `open` is not a kind of provider; write anthropic, openai, offline or script",
+            "agenthost.toml:2: `kind` in [providers.x]: `open` is not a kind of provider; write anthropic, openai, openai-responses, offline or script",
         ),
         (
             "[providers.x]\nkind = true",
@@ -307,6 +307,10 @@ fn wrong_values_name_their_place() {
         (
             "[prices.\"a/b\"]\ninput = -1",
             "agenthost.toml:2: `input` in [prices.\"a/b\"]: `-1` is not an amount in US dollars; write a plain number with at most 12 decimals, such as 0.5",
+        ),
+        (
+            "[prices.\"a/b\"]\nsearch-tokens = 1.5",
+            "agenthost.toml:2: `search-tokens` in [prices.\"a/b\"]: `1.5` is not a count; write a whole number such as 200000, 200_000 or 200k (k, M, G or T)",
         ),
         (
             "[prices.\"a/b\"]\nlong-context = 5",
@@ -558,7 +562,7 @@ fn what_takes_both_files_to_tell() {
         (
             "\n[providers.corp]\nbase-url = \"https://a.example\"",
             "agenthost.toml:2: [providers.corp] has no `kind`\n\
-             Add kind = \"anthropic\", \"openai\", \"offline\" or \"script\".",
+             Add kind = \"anthropic\", \"openai\", \"openai-responses\", \"offline\" or \"script\".",
         ),
         (
             "[providers.corp]\nkind = \"script\"",
@@ -582,7 +586,7 @@ fn what_takes_both_files_to_tell() {
         ),
         (
             "[providers.openai]\nfile = \"x\"",
-            "agenthost.toml:2: `file` in [providers.openai] does not go with kind = \"openai\"",
+            "agenthost.toml:2: `file` in [providers.openai] does not go with kind = \"openai-responses\"",
         ),
         (
             "[providers.x]\nkind = \"script\"\nfile = \"x\"\nbase-url = \"http://localhost\"",
