@@ -8,6 +8,8 @@ import json
 import sys
 import traceback
 from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Literal
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
@@ -31,10 +33,22 @@ class Point(BaseModel):
     weight: int = Field(ge=1, le=5)
 
 
+class Page(BaseModel):
+    kind: Literal["page"]
+    read: datetime
+
+
+class Person(BaseModel):
+    kind: Literal["person"]
+    ages: list[list[float]]
+
+
 class Verdict(BaseModel):
     """A verdict with its reasons."""
 
+    answer: Literal["yes", "no"]
     sure: bool
+    source: Page | Person
     points: list[Point] = Field(min_length=1)
     note: str | None
 

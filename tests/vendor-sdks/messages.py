@@ -117,6 +117,17 @@ CASES = {
     "thinking-off": lambda calls: calls.ask(thinking={"type": "disabled"}),
     "thinking-between-tools": lambda calls: calls.ask(thinking={"type": "between_tools"}, tools=TOOLS),
     "cache": lambda calls: calls.ask(cache_control={"type": "ephemeral", "ttl": "1h"}),
+    "prefix": lambda calls: calls.ask(
+        [
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "A long text.", "cache_control": {"type": "ephemeral"}},
+                    {"type": "text", "text": "What is in it?"},
+                ],
+            }
+        ]
+    ),
     "image": lambda calls: calls.ask(seen(media("image", "image/png"))),
     "document": lambda calls: calls.ask(seen(media("document", "application/pdf"))),
     "refusal": lambda calls: calls.ask(),

@@ -27,7 +27,8 @@ pub(super) fn answer(wire: Wire, case: &str, call: usize) -> Reply {
 const TEXT: &str = "It is 12 °C in Oslo.";
 
 fn verdict() -> String {
-    json!({"sure": true, "points": [{"name": "the river", "weight": 2}], "note": null}).to_string()
+    let source = json!({"kind": "page", "read": "2026-11-27T10:00:00Z"});
+    json!({"answer": "yes", "sure": true, "source": source, "points": [{"name": "the river", "weight": 2}], "note": null}).to_string()
 }
 
 /// The text of a call's arguments, with spaces that a JSON library would not write.

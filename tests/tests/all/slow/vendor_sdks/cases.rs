@@ -106,20 +106,38 @@ fn time() -> Value {
 
 fn verdict() -> Value {
     json!({
-        "$defs": {"Point": {
-            "properties": {
-                "name": {"description": "The name.", "title": "Name", "type": "string"},
-                "weight": {"maximum": 5, "minimum": 1, "title": "Weight", "type": "integer"},
+        "$defs": {
+            "Page": {
+                "properties": {
+                    "kind": {"const": "page", "title": "Kind", "type": "string"},
+                    "read": {"format": "date-time", "title": "Read", "type": "string"},
+                },
+                "required": ["kind", "read"], "title": "Page", "type": "object",
             },
-            "required": ["name", "weight"], "title": "Point", "type": "object",
-        }},
+            "Person": {
+                "properties": {
+                    "kind": {"const": "person", "title": "Kind", "type": "string"},
+                    "ages": {"items": {"items": {"type": "number"}, "type": "array"}, "title": "Ages", "type": "array"},
+                },
+                "required": ["kind", "ages"], "title": "Person", "type": "object",
+            },
+            "Point": {
+                "properties": {
+                    "name": {"description": "The name.", "title": "Name", "type": "string"},
+                    "weight": {"maximum": 5, "minimum": 1, "title": "Weight", "type": "integer"},
+                },
+                "required": ["name", "weight"], "title": "Point", "type": "object",
+            },
+        },
         "description": "A verdict with its reasons.",
         "properties": {
+            "answer": {"enum": ["yes", "no"], "title": "Answer", "type": "string"},
             "sure": {"title": "Sure", "type": "boolean"},
+            "source": {"anyOf": [{"$ref": "#/$defs/Page"}, {"$ref": "#/$defs/Person"}], "title": "Source"},
             "points": {"items": {"$ref": "#/$defs/Point"}, "minItems": 1, "title": "Points", "type": "array"},
             "note": {"anyOf": [{"type": "string"}, {"type": "null"}], "title": "Note"},
         },
-        "required": ["sure", "points", "note"], "title": "Verdict", "type": "object",
+        "required": ["answer", "sure", "source", "points", "note"], "title": "Verdict", "type": "object",
     })
 }
 
@@ -148,6 +166,10 @@ pub(super) fn cases(wire: Wire) -> Vec<Case> {
         (Role::User, vec![text("Name"), text("a color.")]),
     ]);
     chat.request.system = Some("Be brief.".into());
+    let mut prefix = case("prefix", &[])
+        .on(MESSAGES)
+        .messages(vec![(Role::User, vec![text("A long text."), text("What is in it?")])]);
+    prefix.request.mark_prefix = Some(1);
     let mut cases = vec![
         chat,
         case("schema", &[]).schema(verdict()),
@@ -158,6 +180,7 @@ pub(super) fn cases(wire: Wire) -> Vec<Case> {
         case("thinking-off", &[("thinking", "off")]),
         with_tools("thinking-between-tools", &[("thinking", "between-tools")]).on(MESSAGES),
         case("cache", &[("cache", "1h")]).on(MESSAGES),
+        prefix,
         seen("image", "image/png"),
         seen("document", "application/pdf").on(MESSAGES),
         case("refusal", &[]),
