@@ -34,11 +34,18 @@ class Calls:
         self.replies.append(read(reply))
         return reply
 
-    def converse(self, turns, **more):
+    def stream(self, messages, **more):
+        completions = self.client.chat.completions
+        with completions.stream(model=MODEL, max_completion_tokens=MAX_TOKENS, messages=list(messages), **more) as stream:
+            reply = stream.get_final_completion()
+        self.replies.append(read(reply))
+        return reply
+
+    def converse(self, turns, ask=ask, **more):
         """Sends each reply back with the results of its calls."""
         messages = [QUESTION]
         for _ in range(turns):
-            message = self.ask(messages, **more).choices[0].message
+            message = ask(self, messages, **more).choices[0].message
             messages.append(message)
             for call in message.tool_calls:
                 text, is_error = harness.run_tool(call.function.name, json.loads(call.function.arguments))
@@ -96,6 +103,8 @@ CASES = {
     "called": lambda calls: calls.converse(1, tools=TOOLS),
     "loop": lambda calls: calls.converse(2, tools=TOOLS),
     "loop-signed": lambda calls: calls.converse(1, tools=TOOLS),
+    "streamed-loop": lambda calls: calls.converse(2, ask=Calls.stream, tools=TOOLS),
+    "streamed-loop-signed": lambda calls: calls.converse(1, ask=Calls.stream, tools=TOOLS),
 }
 
 

@@ -33,11 +33,17 @@ class Calls:
         self.replies.append(read(reply))
         return reply
 
-    def converse(self, turns, answer, **more):
+    def stream(self, messages, **more):
+        with self.client.messages.stream(model=MODEL, max_tokens=MAX_TOKENS, messages=list(messages), **more) as stream:
+            reply = stream.get_final_message()
+        self.replies.append(read(reply))
+        return reply
+
+    def converse(self, turns, answer, ask=ask, **more):
         """Sends each reply back with `answer` to it."""
         messages = [QUESTION]
         for _ in range(turns):
-            reply = self.ask(messages, **more)
+            reply = ask(self, messages, **more)
             messages.append(reply.to_param())
             messages.extend(answer(reply))
         self.ask(messages, **more)
@@ -141,6 +147,8 @@ CASES = {
     "any-one-call": lambda calls: calls.ask(tools=TOOLS, tool_choice={"type": "any", "disable_parallel_tool_use": True}),
     "called": lambda calls: calls.converse(1, results, tools=TOOLS),
     "loop": lambda calls: calls.converse(2, results, tools=TOOLS),
+    "streamed-loop": lambda calls: calls.converse(2, results, ask=Calls.stream, tools=TOOLS),
+    "streamed-search": lambda calls: calls.converse(1, go_on, ask=Calls.stream, tools=[SEARCH]),
     "runner": runner,
     "search": lambda calls: calls.converse(1, go_on, tools=[SEARCH]),
     "failed-search": lambda calls: calls.converse(1, go_on, tools=[SEARCH]),

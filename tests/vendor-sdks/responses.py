@@ -44,11 +44,20 @@ class Calls:
     def tools(self, **more):
         return self.ask(tools=TOOLS, include=[ENCRYPTED], **more)
 
-    def converse(self, turns, **more):
+    def stream(self, items, **more):
+        call = self.client.responses.stream(
+            model=MODEL, max_output_tokens=MAX_TOKENS, store=False, input=list(items), **more
+        )
+        with call as stream:
+            reply = stream.get_final_response()
+        self.replies.append(read(reply))
+        return reply
+
+    def converse(self, turns, ask=ask, **more):
         """Sends each reply back with the results of its calls."""
         items = [QUESTION]
         for _ in range(turns):
-            output = self.ask(items, **more).output
+            output = ask(self, items, **more).output
             items.extend(output)
             for item in output:
                 if item.type == "function_call":
@@ -107,6 +116,10 @@ CASES = {
     "any-one-call": lambda calls: calls.tools(tool_choice="required", parallel_tool_calls=False),
     "called": lambda calls: calls.converse(1, tools=TOOLS, include=[ENCRYPTED]),
     "loop": lambda calls: calls.converse(2, tools=TOOLS, include=[ENCRYPTED]),
+    "streamed-loop": lambda calls: calls.converse(2, ask=Calls.stream, tools=TOOLS, include=[ENCRYPTED]),
+    "streamed-search": lambda calls: calls.converse(
+        1, ask=Calls.stream, tools=[SEARCH], max_tool_calls=3, include=[ENCRYPTED, SOURCES]
+    ),
     "search": lambda calls: calls.converse(1, tools=[SEARCH], max_tool_calls=3, include=[ENCRYPTED, SOURCES]),
     "failed-search": lambda calls: calls.converse(1, tools=[SEARCH], max_tool_calls=3, include=[ENCRYPTED, SOURCES]),
     "search-and-tools": lambda calls: calls.converse(

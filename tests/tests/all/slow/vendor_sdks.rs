@@ -10,6 +10,7 @@
 mod answers;
 mod cases;
 mod differences;
+mod streams;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;

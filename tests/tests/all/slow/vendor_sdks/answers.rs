@@ -3,16 +3,22 @@
 use agenthost_tests::server::Reply;
 use serde_json::{Value, json};
 
-use super::Wire;
+use super::{Wire, streams};
 
-/// The answer to the call of this number of a case: the server's own form, unless there is more than text in it.
+/// The answer to the call of this number of a case: the server's own form, unless there is more than text in it. The case
+/// `streamed-X` has the answers of the case `X` as streams.
 pub(super) fn answer(wire: Wire, case: &str, call: usize) -> Reply {
+    let (case, is_streamed) = match case.strip_prefix("streamed-") {
+        Some(whole) => (whole, true),
+        None => (case, false),
+    };
     let own = match wire {
         Wire::Messages => message(case, call),
         Wire::Chat => completion(case, call),
         Wire::Responses => response(case, call),
     };
     match (own, case) {
+        (Some(body), _) if is_streamed => Reply::raw(200, streams::stream(wire, &body)),
         (Some(body), _) => Reply::raw(200, body.to_string()),
         (None, "refusal") => Reply::refusal("Not this."),
         (None, "cut-off") => Reply::text("It is").at_max_tokens(),

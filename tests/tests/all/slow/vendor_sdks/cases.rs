@@ -198,6 +198,14 @@ pub(super) fn cases(wire: Wire) -> Vec<Case> {
             .next([ResultsAndPrompt])
             .on(&[Wire::Chat])
             .of_other_vendors(),
+        with_tools("streamed-loop", &[]).next([ResultsAndPrompt, ResultsAndPrompt]),
+        case("streamed-search", &[("server-tools", search)])
+            .next([Prompt])
+            .on(WITH_SEARCH),
+        with_tools("streamed-loop-signed", &[])
+            .next([ResultsAndPrompt])
+            .on(&[Wire::Chat])
+            .of_other_vendors(),
         case("runner", &[("tools", &only)]).next([Results]).on(MESSAGES),
         case("search", &[("server-tools", search)])
             .next([Prompt])

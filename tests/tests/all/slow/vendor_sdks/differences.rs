@@ -15,8 +15,9 @@ pub(super) struct Difference {
 pub(super) const DIFFERENCES: &[Difference] = &[
     Difference {
         wires: &[Wire::Messages, Wire::Chat, Wire::Responses],
-        reason: "some compatible servers stream unless they are asked not to, and `false` is the default of the APIs",
-        remove: |body| without(body, "stream", |value| *value == false),
+        reason: "the host never asks for a stream, and says so because some compatible servers stream otherwise; \
+                 the SDK asks for one in some cases, to compare the pieces",
+        remove: |body| without(body, "stream", Value::is_boolean),
     },
     Difference {
         wires: &[Wire::Messages],
@@ -51,15 +52,22 @@ pub(super) const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         wires: &[Wire::Chat],
-        reason: "the SDK sends back that a message has no refusal and no annotations, which not every service accepts",
+        reason: "the SDK sends back members without a value, such as that a message has no refusal, which not every service \
+                 accepts",
         remove: |body| {
-            for message in list(body, "messages") {
-                without(message, "refusal", Value::is_null);
-                without(message, "annotations", |value| {
-                    value.as_array().is_some_and(Vec::is_empty)
-                });
+            let is_nothing = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+            for message in list(body, "messages").iter_mut().filter_map(Value::as_object_mut) {
+                message.retain(|name, value| name == "content" || !is_nothing(value));
+            }
+            for call in calls(body) {
+                without(&mut call["function"], "parsed_arguments", Value::is_null);
             }
         },
+    },
+    Difference {
+        wires: &[Wire::Chat],
+        reason: "the SDK sends back the position that a call had in a stream",
+        remove: |body| calls(body).for_each(|call| without(call, "index", Value::is_u64)),
     },
     Difference {
         wires: &[Wire::Chat, Wire::Responses],
@@ -107,6 +115,14 @@ fn blocks(body: &mut Value) -> impl Iterator<Item = &mut Value> {
         .iter_mut()
         .filter_map(|message| message["content"].as_array_mut());
     contents.flatten()
+}
+
+/// The calls of all messages of chat completions.
+fn calls(body: &mut Value) -> impl Iterator<Item = &mut Value> {
+    let messages = list(body, "messages").iter_mut();
+    messages
+        .filter_map(|message| message.get_mut("tool_calls")?.as_array_mut())
+        .flatten()
 }
 
 /// Passes each part of the schema of a reply to `edit`.
