@@ -349,7 +349,7 @@ async fn conforms(wire: Wire) {
         if let Some(sdk) = report.replies.get(name)
             && *sdk != read
         {
-            found.push(format!("{name}: the host reads {read:#?}, and the SDK {sdk:#?}"));
+            found.push(format!("{name}: the host reads {read:?}, and the SDK {sdk:?}"));
         }
     }
     let unused = DIFFERENCES
