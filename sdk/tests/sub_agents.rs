@@ -24,6 +24,7 @@ world desk {
   import demo:title/task@0.1.0;
   import demo:silent/task@0.1.0;
   import demo:plain/task@0.1.0;
+  import demo:start/task@0.1.0;
   export task;
 }
 
@@ -75,6 +76,12 @@ package demo:silent@0.1.0 {
 package demo:plain@0.1.0 {
   interface task {
     run: async func(input: string) -> result<option<option<string>>, string>;
+  }
+}
+
+package demo:start@0.1.0 {
+  interface task {
+    run: async func(start: string) -> result<string, string>;
   }
 }
 "
@@ -174,6 +181,13 @@ fn an_input_that_is_not_a_record_has_the_name_of_its_parameter() {
         (results[1].content.as_str(), results[1].is_error),
         ("`keywords`: invalid type: string \"sea\", expected a sequence", true)
     );
+}
+
+#[test]
+fn a_parameter_can_have_any_name() {
+    assert_eq!(<start::Run as SubTask>::PARAMETER, "start");
+    let host = Host::new().sub_agent(start::run, Ok);
+    assert_eq!(host.run(start::run("now".to_owned())), Ok("now".to_owned()));
 }
 
 #[test]
