@@ -17,9 +17,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use options::{Cache, Effort, Thinking, ToolChoice};
-pub use server_tools::{Fetch, Search};
+pub use server_tools::Search;
 
-use self::server_tools::ServerTools;
+use self::server_tools::{SecondAttempt, ServerTools};
 use crate::llm::{Allowance, Error, Message, Part, Reply, Request, Role, Stop, complete};
 use crate::schema::json_schema;
 use crate::tool::Tool;
@@ -66,9 +66,8 @@ pub struct Prompt {
     server_tools: ServerTools,
     /// The reason why the prompt cannot be sent.
     invalid: Option<String>,
-    /// The option `server-tools` of a second attempt after a denial, itself `None` if it is left out then; `None` if a
-    /// denial is final.
-    if_denied: Option<Option<String>>,
+    /// `None` if a denial is final.
+    if_denied: Option<SecondAttempt>,
 }
 
 /// The rule at the end of the system text of a prompt with data.
@@ -424,8 +423,8 @@ impl Prompt {
         loop {
             let kept = self.if_denied.is_some().then(|| self.clone());
             match (self.send().await, kept) {
-                (Err(Error::Denied(_)), Some(mut again)) => {
-                    again.go_without_grant();
+                (Err(Error::Denied(reason)), Some(mut again)) => {
+                    again.go_without_grant(&reason);
                     self = again;
                 }
                 (reply, _) => return reply,
@@ -442,13 +441,13 @@ impl Prompt {
     }
 
     /// After a denial, leaves out the tools at the provider that need not be granted. Returns whether there are any.
-    fn go_without_grant(&mut self) -> bool {
-        let if_denied = self.if_denied.take();
-        let has_any = if_denied.is_some();
-        if let Some(server_tools) = if_denied {
-            set_option(&mut self.request, "server-tools", server_tools);
-        }
-        has_any
+    fn go_without_grant(&mut self, denial: &str) -> bool {
+        let Some(second) = self.if_denied.take() else {
+            return false;
+        };
+        second.log(denial);
+        set_option(&mut self.request, "server-tools", second.server_tools);
+        true
     }
 }
 

@@ -65,7 +65,7 @@ impl Prompt {
                 self = self.tool_choice(ToolChoice::None);
             }
             let reply = match self.clone().send().await {
-                Err(Error::Denied(_)) if self.go_without_grant() => continue,
+                Err(Error::Denied(reason)) if self.go_without_grant(&reason) => continue,
                 reply => reply?,
             };
             turns_left -= 1;
