@@ -312,6 +312,7 @@ impl Prompt {
     }
 
     /// Sends the prompt and returns the reply's text. A reply that was cut off at the token limit is returned as it is.
+    /// With [tools](Prompt::tool), [`run`](Prompt::run) answers the model's calls; this function does not.
     ///
     /// ```
     /// use agenthost_sdk::Prompt;
@@ -324,7 +325,8 @@ impl Prompt {
     ///
     /// # Errors
     ///
-    /// Returns the host's error, or [`Error::Refused`] if the model declined in a reply.
+    /// Returns the host's error, [`Error::Refused`] if the model declined in a reply, or [`Error::InvalidReply`] if it
+    /// calls a tool.
     ///
     /// # Panics
     ///
@@ -359,8 +361,8 @@ impl Prompt {
     ///
     /// # Errors
     ///
-    /// Returns the host's error, [`Error::Refused`] if the model declined in a reply, or [`Error::InvalidReply`] if the
-    /// reply cannot be parsed.
+    /// Returns the host's error, [`Error::Refused`] if the model declined in a reply, or [`Error::InvalidReply`] if it
+    /// calls a tool or the reply cannot be parsed.
     ///
     /// # Panics
     ///
@@ -459,7 +461,8 @@ fn set_option(request: &mut Request, name: impl Into<String>, value: Option<Stri
 }
 
 impl Reply {
-    /// Returns the text of the reply, without its other parts.
+    /// Returns the text of the reply, without its other parts. For a reply of [`Prompt::run`], it is the text of the last
+    /// turn.
     ///
     /// ```
     /// use agenthost_sdk::llm::{Part, Reply, Stop, Usage};
@@ -471,7 +474,7 @@ impl Reply {
     /// ```
     #[must_use]
     pub fn text(&self) -> String {
-        let texts = self.content.iter().filter_map(|part| match part {
+        let texts = self.last_turn().iter().filter_map(|part| match part {
             Part::Text(text) => Some(text.as_str()),
             _ => None,
         });
@@ -500,7 +503,8 @@ impl Reply {
     ///
     /// # Errors
     ///
-    /// Returns [`Error::Refused`] if the model declined, or [`Error::InvalidReply`] if the text cannot be parsed.
+    /// Returns [`Error::Refused`] if the model declined, or [`Error::InvalidReply`] if it calls a tool or the text cannot
+    /// be parsed.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
         serde_json::from_str(&text(self)?).map_err(|error| {
             Error::InvalidReply(match self.stop {
@@ -556,6 +560,7 @@ fn message(role: Role, text: impl Into<String>) -> Message {
 fn text(reply: &Reply) -> Result<String, Error> {
     match reply.stop {
         Stop::Refusal => Err(Error::Refused(reply.text())),
+        Stop::ToolUse => Err(reply.unanswered()),
         _ => Ok(reply.text()),
     }
 }

@@ -1,5 +1,7 @@
 //! Searches at the provider: the request's option, plugins that go on without a grant, and the sources of a reply.
 
+#![expect(clippy::unwrap_used, reason = "a test, with helpers outside of its functions")]
+
 use agenthost_sdk::llm::{Error, Extension, Part, Request, Stop, Usage};
 use agenthost_sdk::prelude::*;
 use agenthost_sdk::serde_json::json;
