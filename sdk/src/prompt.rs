@@ -4,6 +4,7 @@
 //! anything else with an error of its own class. Left out: retries and rate limits, which belong to the host, and
 //! streaming.
 
+mod linked;
 mod offer;
 mod options;
 mod run;
@@ -19,6 +20,7 @@ use serde_json::Value;
 pub use options::{Cache, Effort, Thinking, ToolChoice};
 pub use server_tools::Search;
 
+use self::linked::Linked;
 use self::server_tools::{SecondAttempt, ServerTools};
 use crate::llm::{Allowance, Error, Message, Part, Reply, Request, Role, Stop, complete};
 use crate::schema::json_schema;
@@ -68,6 +70,8 @@ pub struct Prompt {
     invalid: Option<String>,
     /// `None` if a denial is final.
     if_denied: Option<SecondAttempt>,
+    /// Returns the error of a reply that calls tools instead of answering.
+    unanswered: Linked<fn(&Reply) -> Error>,
 }
 
 /// The rule at the end of the system text of a prompt with data.
@@ -99,6 +103,7 @@ impl Prompt {
             server_tools: ServerTools::default(),
             invalid: None,
             if_denied: None,
+            unanswered: Linked(|_| Error::InvalidReply("the model calls tools, but the prompt has none".to_owned())),
         }
     }
 
@@ -332,7 +337,8 @@ impl Prompt {
     ///
     /// Natively, outside a host.
     pub async fn text(self) -> Result<String, Error> {
-        text(&self.reply().await?)
+        let Linked(unanswered) = self.unanswered;
+        text(&self.reply().await?, unanswered)
     }
 
     /// Sends the prompt with the JSON Schema of `T` and parses the reply. Doc comments on the type and its fields reach
@@ -368,7 +374,8 @@ impl Prompt {
     ///
     /// Natively, outside a host.
     pub async fn json<T: DeserializeOwned + JsonSchema>(self) -> Result<T, Error> {
-        self.schema(json_schema::<T>()).reply().await?.json()
+        let Linked(unanswered) = self.unanswered;
+        json(&self.schema(json_schema::<T>()).reply().await?, unanswered)
     }
 
     /// Returns the reply as JSON text, for an output of the contract's type `json`: with a schema the value that satisfies
@@ -506,12 +513,7 @@ impl Reply {
     /// Returns [`Error::Refused`] if the model declined, or [`Error::InvalidReply`] if it calls a tool or the text cannot
     /// be parsed.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        serde_json::from_str(&text(self)?).map_err(|error| {
-            Error::InvalidReply(match self.stop {
-                Stop::MaxTokens => format!("cut off at the output limit: {error}"),
-                _ => error.to_string(),
-            })
-        })
+        json(self, Reply::unanswered)
     }
 }
 
@@ -557,10 +559,19 @@ fn message(role: Role, text: impl Into<String>) -> Message {
     }
 }
 
-fn text(reply: &Reply) -> Result<String, Error> {
+fn text(reply: &Reply, unanswered: fn(&Reply) -> Error) -> Result<String, Error> {
     match reply.stop {
         Stop::Refusal => Err(Error::Refused(reply.text())),
-        Stop::ToolUse => Err(reply.unanswered()),
+        Stop::ToolUse => Err(unanswered(reply)),
         _ => Ok(reply.text()),
     }
+}
+
+fn json<T: DeserializeOwned>(reply: &Reply, unanswered: fn(&Reply) -> Error) -> Result<T, Error> {
+    serde_json::from_str(&text(reply, unanswered)?).map_err(|error| {
+        Error::InvalidReply(match reply.stop {
+            Stop::MaxTokens => format!("cut off at the output limit: {error}"),
+            _ => error.to_string(),
+        })
+    })
 }

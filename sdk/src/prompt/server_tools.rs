@@ -5,6 +5,8 @@
 
 use serde::Serialize;
 
+use super::linked::Linked;
+
 /// The bounds of the searches that a provider makes for one model call, for [`Prompt::search`](crate::Prompt::search), or
 /// of the pages that it reads, for [`Prompt::fetch`](crate::Prompt::fetch).
 ///
@@ -142,6 +144,7 @@ impl ServerTools {
         (!names.is_empty()).then(|| SecondAttempt {
             server_tools: option(needed.into_iter()),
             left_out: names.join(" and "),
+            log: Linked(log),
         })
     }
 }
@@ -153,20 +156,23 @@ pub(super) struct SecondAttempt {
     pub(super) server_tools: Option<String>,
     /// The names of the tools that the first request has and this one has not.
     left_out: String,
+    log: Linked<fn(&str, &str)>,
 }
 
 impl SecondAttempt {
     /// Writes to the task's log why the model answers without the tools.
-    #[expect(
-        clippy::print_stderr,
-        reason = "the host keeps the standard error of a task as its log"
-    )]
     pub(super) fn log(&self, denial: &str) {
-        eprintln!(
-            "the model call is denied: {denial}; it is sent again without {}",
-            self.left_out
-        );
+        let Linked(log) = self.log;
+        log(denial, &self.left_out);
     }
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "the host keeps the standard error of a task as its log"
+)]
+fn log(denial: &str, left_out: &str) {
+    eprintln!("the model call is denied: {denial}; it is sent again without {left_out}");
 }
 
 fn option<'a>(tools: impl ExactSizeIterator<Item = &'a ServerTool>) -> Option<String> {

@@ -2,9 +2,11 @@
 //!
 //! Each function here writes the options at once, so that a plugin that offers no tools contains no code for them.
 
+use super::linked::Linked;
 use super::options::ToolChoice;
 use super::server_tools::{Search, ServerToolKind, WithoutGrant};
 use super::{Prompt, offer, set_option};
+use crate::llm::Reply;
 use crate::tool::Tool;
 
 impl Prompt {
@@ -23,6 +25,7 @@ impl Prompt {
     /// ```
     pub fn tool(mut self, tool: Tool) -> Prompt {
         self.tools.push(tool);
+        self.unanswered = Linked(Reply::unanswered);
         let offered = offer::offer(&self.tools);
         self.invalid = offer::invalid(&offered);
         self.option("tools", offer::option(&offered))
