@@ -377,6 +377,8 @@ fn a_call_that_cannot_be_read_is_an_error() {
     assert_eq!(host.run(prompt().run(5)).unwrap_err(), expected);
     assert_eq!(host.run(prompt().text()).unwrap_err(), expected);
     assert_eq!(host.requests().len(), 2);
+    let error = host.run(Prompt::new("hi").text()).unwrap_err();
+    assert_eq!(error.text(), Some("the model calls tools, but the prompt has none"));
 }
 
 /// A conversation of three turns with a source in each. Each turn takes 10 input tokens and 1 output token.
