@@ -46,8 +46,14 @@ impl Call<'_> {
         mut request: Request,
     ) -> Result<Answered<'m>, CallError> {
         let mut before: Option<CallError> = None;
+        let mut lacks: Option<CallError> = None;
         let mut is_refused = false;
-        for (n, entry) in models.iter().enumerate() {
+        // A model whose reply is paid for has answered before those ahead of it.
+        let first = models
+            .iter()
+            .position(|model| self.has_paid(model, &request))
+            .unwrap_or(0);
+        for (n, entry) in models.iter().enumerate().skip(first) {
             let model = entry;
             let full_name = model.to_string();
             let served = if self.task.host.price(model).is_none() && self.limits_cost(model) {
@@ -58,13 +64,16 @@ impl Call<'_> {
                 // This fails if the provider has no key, for example; the next one may have one.
                 self.task.host.provider(&model.provider)
             };
-            let lacks = served.as_ref().ok().and_then(|served| {
-                let mut tools = request.options.server_tools.iter().map(|tool| tool.kind);
-                tools.find(|tool| !served.provider.runs(*tool))
+            let lacking = served.as_ref().ok().and_then(|served| {
+                let mut tools = request.options.server_tools.iter();
+                tools.find(|tool| !served.provider.runs(tool.kind))
             });
-            if let Some(tool) = lacks {
-                // The next one may have it.
-                before.get_or_insert(CallError::Denied(format!("{full_name}: its provider has no {tool}")));
+            if let Some(tool) = lacking {
+                // The next one may have it, and if that one fails, its failure counts.
+                lacks.get_or_insert(CallError::Denied(format!(
+                    "{full_name}: its provider has no {}",
+                    tool.kind
+                )));
                 continue;
             }
             let served = match (served, &before) {
@@ -99,7 +108,9 @@ impl Call<'_> {
                 }
             }
         }
-        let error = before.unwrap_or_else(|| CallError::Unavailable(format!("no model is mapped to `{}`", self.name)));
+        let error = before
+            .or(lacks)
+            .unwrap_or_else(|| CallError::Unavailable(format!("no model is mapped to `{}`", self.name)));
         match &self.task.on_refused_key {
             Some(item) if is_refused => item.end(error.to_string()).await,
             _ => Err(error),
@@ -299,8 +310,8 @@ impl Call<'_> {
         let price = model.price.as_ref();
         let most = MostUses::of(&request.options.server_tools);
         let estimates = &task.host.estimates;
-        let pages = most.input(price, estimates.tokens_per_use(&model.full_name));
-        let input = estimates.input(&model.full_name, size, strict).saturating_add(pages);
+        let prompt = estimates.input(&model.full_name, size, strict);
+        let input = most.input(prompt, price, estimates.tokens_per_use(&model.full_name));
         let worst = |input, output| {
             price.map_or(Usd::ZERO, |price| {
                 price.worst(input, output).saturating_add(most.cost(Some(price)))

@@ -316,7 +316,11 @@ impl TaskContext {
                 role: Role::Assistant,
                 content,
             }));
-            let _ = narrow(&mut request, &self.server_tools, |_| String::new());
+            // If the grant has become narrower since, the request counts with what it asked for.
+            let asked = request.options.server_tools.clone();
+            if narrow(&mut request, &self.server_tools, |_| String::new()).is_err() {
+                request.options.server_tools = asked;
+            }
             let parsed = model.parse::<ModelRef>().ok();
             let served = parsed
                 .as_ref()
@@ -330,8 +334,8 @@ impl TaskContext {
             let host = &self.call.host;
             let price = parsed.and_then(|model| host.request_price(&model, kind, &request.options));
             let most = MostUses::of(&request.options.server_tools);
-            let pages = most.input(price.as_ref(), host.estimates.tokens_per_use(model));
-            let input = host.estimates.input(model, &size, strict).saturating_add(pages);
+            let prompt = host.estimates.input(model, &size, strict);
+            let input = most.input(prompt, price.as_ref(), host.estimates.tokens_per_use(model));
             let output = u64::from(request.max_tokens);
             let searches = most.cost(price.as_ref());
             let used = Used {
@@ -366,6 +370,7 @@ impl TaskContext {
         let name = ask.model.clone();
         let call = Call::new(&self.call, &name, ordinal, paid, before);
         let result = self.make(&call, ask).await.map_err(CallError::shortened);
+        call.book_unused();
         failpoint!(await "settle.told");
         let told = call.told(&result);
         if let AskResult::Error { shortage, .. } = &told {
