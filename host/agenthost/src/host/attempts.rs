@@ -40,11 +40,7 @@ const WAIT_REPORTS: Duration = Duration::from_secs(5);
 
 impl Call<'_> {
     /// Calls the models of the chain in turn until one has answered.
-    pub(super) async fn serve<'m>(
-        &self,
-        models: &'m [ModelRef],
-        mut request: Request,
-    ) -> Result<Answered<'m>, CallError> {
+    pub(super) async fn serve<'m>(&self, models: &'m [ModelRef], request: Request) -> Result<Answered<'m>, CallError> {
         let mut before: Option<CallError> = None;
         let mut lacks: Option<CallError> = None;
         let mut is_refused = false;
@@ -85,7 +81,7 @@ impl Call<'_> {
                 }
             };
             let price = self.task.host.request_price(model, served.kind, &request.options);
-            request.model.clone_from(&model.model);
+            let request = self.task.echoes.request_to(&request, entry);
             let model = Model {
                 full_name,
                 provider: &model.provider,
@@ -94,7 +90,10 @@ impl Call<'_> {
             };
             let last = n + 1 == models.len();
             match self.attempts(&model, &request, last).await {
-                Ok(reply) => return Ok(Answered { reply, model: entry }),
+                Ok(reply) => {
+                    self.so_far().answered_by.clone_from(&entry.provider);
+                    return Ok(Answered { reply, model: entry });
+                }
                 Err(Failed::Call(error @ CallError::Exhausted(_))) => return Err(error),
                 Err(Failed::Call(error)) => return Err(before.unwrap_or(error)),
                 Err(Failed::Provider(error)) => {

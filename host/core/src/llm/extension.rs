@@ -307,7 +307,15 @@ impl Extension {
     }
 
     /// Returns it without its echo; `None` if it is only an echo.
-    fn without_echo(self) -> Option<Self> {
+    ///
+    /// ```
+    /// use agenthost_core::llm::{Echo, Extension};
+    ///
+    /// let echo = Echo { wire: "anthropic".into(), model: "small".into(), block: serde_json::json!({}) };
+    /// assert_eq!(Extension::Echo(echo).without_echo(), None);
+    /// ```
+    #[must_use]
+    pub fn without_echo(self) -> Option<Self> {
         match self {
             Self::ToolCall(call) => Some(Self::ToolCall(ToolCall { echo: None, ..call })),
             Self::Citation(citation) => Some(Self::Citation(Citation { echo: None, ..citation })),

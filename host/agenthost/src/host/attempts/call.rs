@@ -46,6 +46,8 @@ pub(super) struct SoFar {
     pub(super) last: Option<(RequestHash, Used)>,
     /// The output limit of that request.
     pub(super) limit: OutputLimit,
+    /// The name of the provider that answered last.
+    pub(super) answered_by: String,
     /// `true` if a request was answered and the journal does not have its end yet.
     pub(super) unnoted: bool,
     /// The amount by which a limit was too low for the last request that was refused.
@@ -199,13 +201,18 @@ impl<'a> Call<'a> {
         self.so_far().limit
     }
 
+    /// Returns the name of the provider that answered last.
+    pub(crate) fn answered_by(&self) -> String {
+        self.so_far().answered_by.clone()
+    }
+
     /// Returns whether the reply of `model` to this request is paid for.
     pub(super) fn has_paid(&self, model: &ModelRef, request: &Request) -> bool {
         let so_far = self.so_far();
         if so_far.paid.is_empty() {
             return false;
         }
-        let hash = request_hash(&model.to_string(), request);
+        let hash = request_hash(&model.to_string(), &self.task.echoes.request_to(request, model));
         so_far.paid.iter().any(|paid| paid.hash == hash)
     }
 
