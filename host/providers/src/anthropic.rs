@@ -24,13 +24,13 @@ use super::draft::Draft;
 use super::error::ProviderSetupError;
 use super::http::{Auth, Bounds, Endpoint, HttpResponse, count, detail};
 use super::schema::Dialect;
-use super::service::{Service, Wire};
+use super::service::{Service, Variant, Wire};
 use super::structured::{Asked, Form};
 use super::tools::Parameters;
 use agenthost_core::llm::extension::ToolArguments;
 use agenthost_core::llm::{
-    CacheTtl, Caching, Citation, Counting, Options, ProviderError, Request, Role, ServerToolKind, Stop, Thinking,
-    ToolCall, ToolChoice, Usage,
+    CacheTtl, Caching, Citation, Counting, Options, ProviderError, Request, Role, ServerTool, Stop, Thinking, ToolCall,
+    ToolChoice, Usage,
 };
 
 const BASE_URL: &str = "https://api.anthropic.com";
@@ -95,10 +95,13 @@ impl Wire for Messages {
     const SUMMARY: &'static str = "anthropic";
     const COUNTING: Counting = Counting::AsUsed;
     const CACHING: Caching = Caching::Marked;
-    const SERVER_TOOLS: &'static [ServerToolKind] = &ServerToolKind::ALL;
 
-    fn encode(&self, request: &Request, form: Form) -> Result<Value, ProviderError> {
-        encode(request, form)
+    fn lacks(_tool: &ServerTool) -> Option<String> {
+        None
+    }
+
+    fn encode(&self, request: &Request, variant: &Variant) -> Result<Value, ProviderError> {
+        encode(request, variant.form)
     }
 
     fn assembled(events: Vec<Value>, _ended: bool) -> Assembled {

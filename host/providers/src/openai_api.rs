@@ -1,7 +1,7 @@
 //! The parts of OpenAI's two APIs that are the same: names, schemas, token counts and errors.
 
 use agenthost_core::llm::extension::ToolArguments;
-use agenthost_core::llm::{Options, ProviderError, ServerTool, Thinking, ToolCall, ToolResult, Usage};
+use agenthost_core::llm::{Options, ProviderError, Thinking, ToolCall, ToolResult, Usage};
 use serde_json::{Map, Value, json};
 
 use super::draft::Draft;
@@ -159,10 +159,4 @@ pub(crate) fn with_address(endpoint: &Endpoint, mut error: ProviderError, path: 
     error.message = format!("{}; the address was {address}{usual}", error.message);
     error.setting = Some(BASE_URL);
     error
-}
-
-/// Returns the names of server tools, for an error.
-pub(crate) fn names(tools: &[ServerTool]) -> String {
-    let names: Vec<_> = tools.iter().map(|tool| tool.kind.name()).collect();
-    names.join(" and ")
 }

@@ -1,9 +1,6 @@
-//! The ways to ask a service for structured output, and the models that do not support the best one.
+//! The ways to ask a service for structured output.
 
-use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
-
-use agenthost_core::llm::{ProviderError, ProviderErrorKind, ProviderSetting, Request};
+use agenthost_core::llm::Request;
 use serde_json::Value;
 
 use super::schema::{self, Dialect};
@@ -20,6 +17,18 @@ pub enum StructuredOutput {
     JsonObject,
     /// With the schema in the system text.
     Prompt,
+}
+
+impl StructuredOutput {
+    /// Returns the form of a request to a model; `is_refused` if the service has refused [`Form::Schema`] for it.
+    pub(crate) fn form(self, is_refused: bool) -> Form {
+        match self {
+            Self::Auto if is_refused => Form::Prompt,
+            Self::Auto | Self::Schema => Form::Schema,
+            Self::JsonObject => Form::JsonObject,
+            Self::Prompt => Form::Prompt,
+        }
+    }
 }
 
 /// The form of one request.
@@ -61,46 +70,5 @@ impl Asked {
             any_object: fitted.is_none() && form == Form::JsonObject,
             schema: fitted,
         }
-    }
-}
-
-/// A provider's choice of forms.
-#[derive(Debug, Default)]
-pub(crate) struct Forms {
-    pub(crate) setting: StructuredOutput,
-    /// The models that do not support [`Form::Schema`].
-    refused: Mutex<BTreeSet<String>>,
-}
-
-impl Forms {
-    pub(crate) fn of(&self, model: &str) -> Form {
-        match self.setting {
-            StructuredOutput::Auto if self.refused().contains(model) => Form::Prompt,
-            StructuredOutput::Auto | StructuredOutput::Schema => Form::Schema,
-            StructuredOutput::JsonObject => Form::JsonObject,
-            StructuredOutput::Prompt => Form::Prompt,
-        }
-    }
-
-    /// Remembers that the service refused the form of `request`. Without another form, the request is invalid.
-    pub(crate) fn judge(&self, request: &Request, form: Form, mut error: ProviderError) -> ProviderError {
-        if error.kind != ProviderErrorKind::FormatRefused {
-            return error;
-        }
-        let other = self.setting == StructuredOutput::Auto && form == Form::Schema && request.schema.is_some();
-        if other {
-            self.refused().insert(request.model.clone());
-            return error;
-        }
-        error.kind = ProviderErrorKind::InvalidRequest;
-        error.setting = (form != Form::Prompt).then_some(ProviderSetting {
-            key: "structured-output",
-            value: Some("prompt"),
-        });
-        error
-    }
-
-    fn refused(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

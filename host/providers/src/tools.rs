@@ -1,14 +1,11 @@
 //! The tools of a request, as far as the wires agree on them.
 
+use agenthost_core::llm::ToolDefinition;
 use agenthost_core::llm::extension::ToolArguments;
-use agenthost_core::llm::{ServerTool, ToolDefinition};
 use serde_json::Value;
 
 use super::mend;
 use super::schema::{self, Dialect};
-
-/// The most uses of a server tool if the request names none. The host always names a number.
-const MAX_USES: u32 = agenthost_core::llm::server_tool::DEFAULT_MAX_USES;
 
 /// The parameters of a tool as a vendor receives them.
 #[derive(Debug)]
@@ -40,11 +37,6 @@ pub(crate) fn arguments(text: &str) -> ToolArguments {
         ToolArguments::Invalid(_) => ToolArguments::Invalid(text.to_owned()),
         read @ ToolArguments::Object(_) => read,
     }
-}
-
-/// Returns the number of uses of a server tool, which is always sent.
-pub(crate) fn max_uses(tool: &ServerTool) -> u32 {
-    tool.max_uses.unwrap_or(MAX_USES)
 }
 
 #[cfg(test)]

@@ -59,12 +59,12 @@ impl Call<'_> {
                 self.task.host.provider(&model.provider)
             };
             let lacks = served.as_ref().ok().and_then(|served| {
-                let mut tools = request.options.server_tools.iter().map(|tool| tool.kind);
-                tools.find(|tool| !served.provider.runs(*tool))
+                let mut tools = request.options.server_tools.iter();
+                tools.find_map(|tool| served.provider.lacks(tool))
             });
-            if let Some(tool) = lacks {
+            if let Some(why) = lacks {
                 // The next one may have it.
-                before.get_or_insert(CallError::Denied(format!("{full_name}: its provider has no {tool}")));
+                before.get_or_insert(CallError::Denied(format!("{full_name}: {why}")));
                 continue;
             }
             let served = match (served, &before) {

@@ -9,8 +9,6 @@ use std::collections::HashMap;
 use agenthost_core::llm::{SearchHit, SearchReport, ServerTool, ServerToolKind};
 use serde_json::{Value, json};
 
-use crate::tools::max_uses;
-
 /// Returns the definition of a tool.
 pub(super) fn definition(tool: &ServerTool) -> Value {
     let mut definition = match tool.kind {
@@ -22,7 +20,7 @@ pub(super) fn definition(tool: &ServerTool) -> Value {
         }),
     };
     if let Some(members) = definition.as_object_mut() {
-        members.insert("max_uses".into(), json!(max_uses(tool)));
+        members.insert("max_uses".into(), json!(tool.bounds().uses()));
         for (name, domains) in [
             ("allowed_domains", &tool.allowed_domains),
             ("blocked_domains", &tool.blocked_domains),

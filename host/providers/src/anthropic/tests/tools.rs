@@ -199,3 +199,26 @@ fn the_schemas_of_twenty_tools_are_enforced() {
         .filter(|tool| tool.get("strict").is_some());
     assert_eq!(strict.count(), 20);
 }
+
+#[tokio::test]
+async fn a_count_of_searches_is_believed_as_far_as_the_request_allows_them() {
+    for (options, claimed, expected) in [
+        (vec![], 1_000_000_000, 0),
+        (vec![("tools", TOOLS)], 2, 0),
+        (vec![("server-tools", r#"[{"kind": "web-fetch"}]"#)], 2, 0),
+        (vec![("server-tools", SEARCH)], 2, 2),
+        (vec![("server-tools", SEARCH)], 1_000_000_000, 30),
+    ] {
+        let used = json!({"usage": {"input_tokens": 1, "output_tokens": 1, "server_tool_use": {"web_search_requests": claimed}}});
+        // The same holds for an error that reports what it used.
+        let mut failed: Value = serde_json::from_str(&message(&json!([]), "end_turn", &used)).unwrap();
+        failed["error"] = json!({"type": "api_error", "message": "oops"});
+        let searches = |usage: Option<Usage>| usage.map(|usage| usage.searches);
+        let server = Server::replying(200, &[], &message(&json!([]), "end_turn", &used)).await;
+        let reply = ask(&server, &with(&options)).await.unwrap();
+        assert_eq!(searches(reply.usage), Some(expected), "{options:?}");
+        let server = Server::replying(200, &[], &failed.to_string()).await;
+        let error = ask(&server, &with(&options)).await.unwrap_err();
+        assert_eq!(searches(error.usage.map(|usage| *usage)), Some(expected), "{options:?}");
+    }
+}

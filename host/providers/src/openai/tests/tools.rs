@@ -176,3 +176,56 @@ async fn an_error_in_a_list_has_its_words() {
     let error = told(400, &[], &body.to_string()).await.unwrap_err();
     assert_eq!((error.kind, error.message.as_str()), (Kind::InvalidRequest, message));
 }
+
+#[tokio::test]
+async fn members_that_a_service_refuses_do_not_go_back_to_that_model() {
+    let refusals = [
+        // Groq.
+        "'messages.1' : for 'role:assistant' the following must be satisfied[('messages.1' : property 'reasoning' is unsupported)]",
+        // A server that validates with pydantic.
+        "body.messages.1.assistant.reasoning: Extra inputs are not permitted",
+    ];
+    for refusal in refusals {
+        let body = error("invalid_request_error", &json!(null), refusal);
+        let server = Server::replying(400, &[], &body).await;
+        let provider = provider_at(&server);
+        let call = json!({"id": "a", "type": "function", "function": {"name": "weather", "arguments": "{}"}});
+        let message = json!({"role": "assistant", "content": null, "reasoning": "hm", "executed_tools": [], "audio": null,
+            "x": {}, "y": false, "z": null, "tool_calls": [call]});
+        let reply = reply_of(&completion(&message, &json!("tool_calls"), &json!({}))).await;
+        let mut asked = with_tools();
+        asked.messages.push(Message {
+            role: Role::Assistant,
+            content: reply.content,
+        });
+        let first = provider.complete(&asked).await.unwrap_err();
+        assert_eq!(first.kind, Kind::FormatRefused, "{first}");
+        // Without the members, the service has another reason.
+        let second = provider.complete(&asked).await.unwrap_err();
+        assert_eq!(second.kind, Kind::InvalidRequest, "{second}");
+        let sent: Vec<Value> = server
+            .seen()
+            .iter()
+            .map(|seen| seen.body["messages"][1].clone())
+            .collect();
+        let plain = json!({"role": "assistant", "content": null, "tool_calls": [call]});
+        let mut with_own = plain.clone();
+        with_own["reasoning"] = json!("hm");
+        assert_eq!(sent, [with_own, plain]);
+        // An error of another member, or of a request without such members, teaches nothing.
+        let none = provider.complete(&with_tools()).await.unwrap_err();
+        assert_eq!(none.kind, Kind::InvalidRequest);
+    }
+    for other in ["reasoning_effort is not supported", "reasoning must be a text"] {
+        let server = Server::replying(400, &[], &error("invalid_request_error", &json!(null), other)).await;
+        let mut asked = with_tools();
+        let message = json!({"content": "x", "reasoning": "hm"});
+        let reply = reply_of(&completion(&message, &json!("stop"), &json!({}))).await;
+        asked.messages.push(Message {
+            role: Role::Assistant,
+            content: reply.content,
+        });
+        let error = ask(&server, &asked).await.unwrap_err();
+        assert_eq!(error.kind, Kind::InvalidRequest, "{other}");
+    }
+}
