@@ -152,6 +152,7 @@ fn encode(request: &Request, max_tokens: MaxTokensField, variant: &Variant) -> R
         system,
         schema,
         any_object,
+        ..
     } = Asked::of(request, variant.form, Dialect::OpenAi);
     let mut body = Map::new();
     body.insert("model".into(), json!(request.model));

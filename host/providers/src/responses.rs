@@ -151,6 +151,7 @@ fn encode(request: &Request, form: Form, encrypts: bool) -> Result<Value, Provid
         system,
         schema,
         any_object,
+        ..
     } = Asked::of(request, form, Dialect::OpenAi);
     let mut body = Map::new();
     body.insert("model".into(), json!(request.model));

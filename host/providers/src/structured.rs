@@ -3,7 +3,7 @@
 use agenthost_core::llm::Request;
 use serde_json::Value;
 
-use super::schema::{self, Dialect};
+use super::schema::{self, Dialect, Scarce};
 
 /// The way in which a provider asks for structured output. In each, the host validates the reply.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub(crate) struct Asked {
     pub(crate) system: Option<String>,
     /// The schema to send as a parameter.
     pub(crate) schema: Option<Value>,
+    /// The scarce parts of that schema.
+    pub(crate) scarce: Scarce,
     /// `true` to ask for any JSON object by a parameter.
     pub(crate) any_object: bool,
 }
@@ -58,17 +60,20 @@ impl Asked {
             return Self {
                 system,
                 schema: None,
+                scarce: Scarce::default(),
                 any_object: false,
             };
         };
-        let fitted = schema::fit(wanted, dialect).ok().filter(|_| form == Form::Schema);
+        let fitted = schema::fit_counted(wanted, dialect).ok();
+        let fitted = fitted.filter(|_| form == Form::Schema);
         Self {
             system: match fitted {
                 Some(_) => system,
                 None => Some(schema::instruct(system.as_deref(), wanted)),
             },
             any_object: fitted.is_none() && form == Form::JsonObject,
-            schema: fitted,
+            scarce: fitted.as_ref().map(|fitted| fitted.scarce).unwrap_or_default(),
+            schema: fitted.map(|fitted| fitted.schema),
         }
     }
 }

@@ -9,6 +9,10 @@ use std::collections::HashMap;
 use agenthost_core::llm::{SearchHit, SearchReport, ServerTool, ServerToolKind};
 use serde_json::{Value, json};
 
+/// The most tokens of a page that the model reads: what the host reserves for a use if a price sets no other number. The
+/// vendor takes it as an approximation, and does not apply it to PDF documents.
+const MAX_PAGE_TOKENS: u64 = 10_000;
+
 /// Returns the definition of a tool.
 pub(super) fn definition(tool: &ServerTool) -> Value {
     let mut definition = match tool.kind {
@@ -17,6 +21,7 @@ pub(super) fn definition(tool: &ServerTool) -> Value {
             "type": "web_fetch_20250910",
             "name": "web_fetch",
             "citations": {"enabled": true},
+            "max_content_tokens": MAX_PAGE_TOKENS,
         }),
     };
     if let Some(members) = definition.as_object_mut() {
