@@ -1,7 +1,8 @@
 //! OpenAI's chat completions API, without streaming, which most model servers implement.
 //!
 //! The variations of other servers are accepted: no key, no usage, content as parts or `null`, an error with a status
-//! of success, a numeric error code, a stream that was not asked for, calls of tools without ids. If strict structured
+//! of success, a numeric error code, a stream that was not asked for, calls of tools without ids, one call as a
+//! `function_call`. If strict structured
 //! output cannot express a schema, the schema becomes part of the system text, see
 //! [`schema::fit`](crate::schema::fit). The cache option and a marked prefix are not sent, because these services cache
 //! prompts automatically.
@@ -341,7 +342,13 @@ fn decode(body: &Value, draft: &mut Draft<'_>) -> Result<Stop, &'static str> {
     let citations = list("annotations").filter_map(|annotation| citation_of(annotation.get("url_citation")?));
     citations.for_each(|citation| draft.citation(citation, None));
     if draft.keeps_blocks() {
-        for call in list("tool_calls") {
+        let calls: Vec<Value> = list("tool_calls").cloned().collect();
+        // The only call, as older servers write it.
+        let function_call = message
+            .get("function_call")
+            .filter(|call| calls.is_empty() && call.is_object());
+        let function_call = function_call.map(|function| json!({"function": function}));
+        for call in calls.iter().chain(&function_call) {
             let call = CallInReply {
                 block: call,
                 id_member: "id",

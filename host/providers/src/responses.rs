@@ -7,7 +7,8 @@
 //!
 //! The API has no stop sequences and no mark for a failed call: the result of one begins with `Error: `. Web search is
 //! the vendor's only tool of this wire, with a list of allowed domains but none of blocked ones. A limit of uses counts
-//! all tools of the vendor together.
+//! all tools of the vendor together. In a search, the model can also open pages by their addresses. `external_web_access`
+//! would forbid that, but would also limit the search to the vendor's cache, so it is left out.
 //!
 //! Left out: documents, background and stored responses, and every other tool of the vendor.
 

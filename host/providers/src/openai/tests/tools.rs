@@ -144,6 +144,74 @@ async fn a_stream_of_calls_is_put_together_by_index() {
     }
 }
 
+/// The chunks of a stream with these deltas.
+fn chunks(deltas: &[Value]) -> String {
+    let chunk = |delta: &Value| {
+        let choice = json!({"index": 0, "delta": delta, "finish_reason": null});
+        format!("data: {}\n\n", json!({"choices": [choice]}))
+    };
+    let pieces: String = deltas.iter().map(chunk).collect();
+    format!("{pieces}data: [DONE]\n\n")
+}
+
+#[tokio::test]
+async fn a_piece_without_a_name_belongs_to_its_call_whatever_its_id_is() {
+    let piece = |index: u32, id: &str, function: Value| json!({"tool_calls": [{"index": index, "id": id, "type": "function", "function": function}]});
+    let stream = chunks(&[
+        piece(0, "a1", json!({"name": "weather", "arguments": ""})),
+        piece(0, "a2", json!({"arguments": "{\"city\":"})),
+        piece(1, "b1", json!({"name": "weather", "arguments": "{}"})),
+        piece(0, "a3", json!({"name": null, "arguments": "\"Os"})),
+        piece(0, "a4", json!({"name": "", "arguments": "lo\"}"})),
+    ]);
+    let read = calls(&reply_of(&stream).await);
+    let read: Vec<_> = read
+        .iter()
+        .map(|call| (call.id.as_str(), call.arguments.text()))
+        .collect();
+    assert_eq!(read, [("a1", r#"{"city":"Oslo"}"#.to_owned()), ("b1", "{}".to_owned())]);
+}
+
+#[tokio::test]
+async fn the_only_call_of_an_older_server_is_read() {
+    let function = json!({"name": "weather", "arguments": "{\"city\":\"Oslo\"}"});
+    let modern = json!([{"id": "a", "type": "function", "function": function}]);
+    let message = |more: Value| {
+        let mut message = json!({"role": "assistant", "content": null});
+        message
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        completion(&message, &json!("function_call"), &json!({}))
+    };
+    let pieces = [
+        json!({"function_call": {"name": "weather", "arguments": ""}}),
+        json!({"function_call": {"arguments": "{\"city\":"}}),
+        json!({"function_call": {"arguments": "\"Oslo\"}"}}),
+    ];
+    for body in [
+        message(json!({"function_call": function})),
+        // Both name the same call.
+        message(json!({"function_call": function, "tool_calls": modern})),
+        message(json!({"function_call": null, "tool_calls": modern})),
+        chunks(&pieces),
+    ] {
+        let reply = reply_of(&body).await;
+        let read = calls(&reply);
+        let [call] = read.as_slice() else {
+            panic!("{body}: {reply:?}");
+        };
+        assert_eq!(
+            (call.name.as_str(), call.arguments.text().as_str(), reply.stop),
+            ("weather", r#"{"city":"Oslo"}"#, Stop::ToolUse)
+        );
+        assert!(!call.id.is_empty() && call.echo.is_none(), "{call:?}");
+    }
+    let bare = message(json!({"function_call": {"arguments": "{}"}}));
+    let server = Server::replying(200, &[], &bare).await;
+    assert_eq!(ask(&server, &with_tools()).await.unwrap_err().kind, Kind::BadReply);
+}
+
 #[tokio::test]
 async fn a_model_of_the_other_api_says_so() {
     for (status, message) in [
