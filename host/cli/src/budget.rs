@@ -21,6 +21,7 @@ use agenthost::config::{Config, Env};
 use agenthost::error::Result;
 use agenthost::journal::RunRecord;
 use agenthost::limits::{LimitKind, Limits, Usd};
+use agenthost::llm::ServerToolKind;
 use agenthost::plugin::Import;
 use agenthost::price::PriceTable;
 use agenthost::printable::one_line;
@@ -101,7 +102,8 @@ impl<'a> Plan<'a> {
         let mut names = models_below(host.config(), plugin, &limits.narrowed_by(run));
         names.retain(|name| only(name));
         let config = host.config();
-        let models = candidates(config, &names)?;
+        let searches = searches_below(config, plugin, &limits.narrowed_by(run));
+        let models = candidates(config, &names, searches)?;
         let one = Worst::of_task(&limits, run, &models, plugin.sub_agents().next().is_some());
         let all = one.times(items, run, &models);
         let suggested = Limits::none().overridden_by(&plugin.info().suggested_limits());
@@ -547,8 +549,22 @@ pub(crate) fn models_of(config: &Config, plugin: &Plugin) -> BTreeSet<String> {
     }
 }
 
-/// Returns the models behind these names, fallbacks included.
-fn candidates(config: &Config, names: &BTreeSet<String>) -> Result<Vec<Candidate>> {
+/// The most pauses of a provider in one reply, each of which may add a search to the permitted ones.
+const PAUSES: u64 = 5;
+
+/// Returns the most searches that a provider may make in one call of a task of `plugin` or of those that it may start: in
+/// the reply, and in the one that repairs it.
+fn searches_below(config: &Config, plugin: &Plugin, limits: &Limits) -> u64 {
+    let tools = plugin.server_tools(config);
+    let own = tools
+        .get(ServerToolKind::WebSearch)
+        .map_or(0, |search| 2 * (u64::from(search.uses()) + PAUSES));
+    let below = plugin.sub_agents().filter(|_| starts_others(limits));
+    below.fold(own, |most, (_, below)| most.max(searches_below(config, below, limits)))
+}
+
+/// Returns the models behind these names, fallbacks included. `searches` is the most searches in one call.
+fn candidates(config: &Config, names: &BTreeSet<String>, searches: u64) -> Result<Vec<Candidate>> {
     let prices = PriceTable::of(config)?;
     let chains = names.iter().filter_map(|name| Some((name, config.models().get(name)?)));
     let all = chains.flat_map(|(name, chain)| chain.iter().map(move |model| (name, model)));
@@ -564,6 +580,7 @@ fn candidates(config: &Config, names: &BTreeSet<String>) -> Result<Vec<Candidate
                 name: name.clone(),
                 model: model.to_string(),
                 prices: price.cloned().into_iter().chain(hour).collect(),
+                searches,
                 offline: matches!(kind, "offline" | "script"),
             })
         })

@@ -19,6 +19,8 @@ pub(super) struct Candidate {
     pub(super) model: String,
     /// Its prices, the highest of which counts; empty if its price is not known.
     pub(super) prices: Vec<Price>,
+    /// The most searches of the provider in one call.
+    pub(super) searches: u64,
     /// `true` if its replies are generated offline, without a model.
     pub(super) offline: bool,
 }
@@ -45,9 +47,23 @@ pub(super) struct Worst {
 }
 
 impl Candidate {
-    /// Returns the most that `tokens` can cost at this model; `None` if its price is not known.
+    /// Returns the most that `tokens` can cost at this model; `None` if its price is not known. Searches are extra.
     pub(super) fn most(&self, tokens: u64) -> Option<Usd> {
         self.prices.iter().map(|price| price.most(tokens)).max()
+    }
+
+    /// Returns the most that the searches of `calls` can cost. A request without an answer is charged as reserved, with the
+    /// tokens of each of its searches.
+    fn most_searches(&self, calls: u64, tokens: u64) -> Usd {
+        let most = |price: &Price| {
+            let unanswered = tokens / price.search_tokens().max(1);
+            let answered = calls.saturating_mul(self.searches);
+            price.searches(answered.saturating_add(unanswered))
+        };
+        match self.searches {
+            0 => Usd::ZERO,
+            _ => self.prices.iter().map(most).max().unwrap_or_default(),
+        }
     }
 }
 
@@ -58,12 +74,12 @@ impl Worst {
         let own = limits.narrowed_by(run);
         let asks = !models.is_empty() && own.calls != Some(0) && own.tokens != Some(0);
         let only_if = |possible: bool, most: Option<u64>| if possible { most } else { Some(0) };
-        let tokens = only_if(asks, own.tokens);
+        let (tokens, calls) = (only_if(asks, own.tokens), only_if(asks, own.calls));
         Self {
             tokens,
-            calls: only_if(asks, own.calls),
+            calls,
             cost: if asks {
-                cost(tokens, own.cost, models)
+                cost(tokens, calls, own.cost, models)
             } else {
                 Cost::AtMost(Usd::ZERO)
             },
@@ -86,9 +102,9 @@ impl Worst {
                 (all, limit) => all.or(limit),
             }
         };
-        let tokens = times(self.tokens, run.tokens);
+        let (tokens, calls) = (times(self.tokens, run.tokens), times(self.calls, run.calls));
         let each = |usd: Usd| Usd::from_pico(usd.pico().saturating_mul(items));
-        let cost = match (self.cost, cost(tokens, run.cost, models)) {
+        let cost = match (self.cost, cost(tokens, calls, run.cost, models)) {
             _ if items == 0 => Cost::AtMost(Usd::ZERO),
             (Cost::AtMost(one), Cost::AtMost(all)) => Cost::AtMost(each(one).min(all)),
             (Cost::AtMost(one), _) => Cost::AtMost(run.cost.map_or(each(one), |limit| each(one).min(limit))),
@@ -96,7 +112,7 @@ impl Worst {
         };
         Self {
             tokens,
-            calls: times(self.calls, run.calls),
+            calls,
             cost,
             sub_tasks: times(self.sub_tasks, run.tasks),
             time: match (items, self.time) {
@@ -128,23 +144,31 @@ impl Worst {
     }
 }
 
-/// Returns the most that `tokens` can cost at the most expensive of `models`, within `limit`.
-fn cost(tokens: Option<u64>, limit: Option<Usd>, models: &[Candidate]) -> Cost {
+/// Returns the most that `tokens` and the searches of `calls` can cost at the most expensive of `models`, within `limit`.
+fn cost(tokens: Option<u64>, calls: Option<u64>, limit: Option<Usd>, models: &[Candidate]) -> Cost {
     // Under a cost limit, a model without a price is not called.
     if limit.is_none() && models.iter().any(|model| model.prices.is_empty()) {
         return Cost::Unknown;
     }
     // Models that cost nothing for any number of tokens have a bounded cost without a limit on tokens, too.
+    let most_tokens = tokens.unwrap_or(u64::MAX);
     let dearest = models
         .iter()
-        .filter_map(|model| model.most(tokens.unwrap_or(u64::MAX)))
+        .filter_map(|model| model.most(most_tokens))
         .max()
         .unwrap_or_default();
-    match (tokens, limit) {
-        (_, Some(limit)) => Cost::AtMost(dearest.min(limit)),
-        (Some(_), None) => Cost::AtMost(dearest),
-        (None, None) if dearest == Usd::ZERO => Cost::AtMost(dearest),
-        (None, None) => Cost::Unlimited,
+    let searches = models
+        .iter()
+        .map(|model| model.most_searches(calls.unwrap_or(u64::MAX), most_tokens))
+        .max()
+        .unwrap_or_default();
+    let is_bounded =
+        (tokens.is_some() || dearest == Usd::ZERO) && (tokens.and(calls).is_some() || searches == Usd::ZERO);
+    let most = dearest.saturating_add(searches);
+    match limit {
+        Some(limit) => Cost::AtMost(most.min(limit)),
+        None if is_bounded => Cost::AtMost(most),
+        None => Cost::Unlimited,
     }
 }
 
@@ -171,6 +195,7 @@ mod tests {
             name: "fast".into(),
             model: "local/small".into(),
             prices: prices.map(price).into_iter().collect(),
+            searches: 0,
             offline: false,
         }
     }
@@ -198,6 +223,29 @@ mod tests {
         // If input is more expensive, all of it is input.
         let worst = Worst::of_task(&limits, &none, &[model(Some(("8", "5")))], true);
         assert_eq!(worst.cost, at_most("2"));
+    }
+
+    #[test]
+    fn searches_are_counted_by_the_call_and_by_the_tokens_that_are_reserved_for_them() {
+        let mut limits = Limits::task_default();
+        let none = Limits::none();
+        let searching = |prices| Candidate {
+            searches: 16,
+            ..model(Some(prices))
+        };
+        let cost = |limits: &Limits, model: Candidate| Worst::of_task(limits, &none, &[model], true).cost;
+        limits.calls = Some(2);
+        // 1 USD for the tokens; 2 calls with 16 searches, and one search for each 10,000 of the tokens, at
+        // 0.01 USD.
+        assert_eq!(cost(&limits, searching(("1", "5"))), at_most("1.52"));
+        let one = Worst::of_task(&limits, &none, &[searching(("1", "5"))], true);
+        assert_eq!(one.times(10, &none, &[searching(("1", "5"))]).cost, at_most("15.2"));
+        assert_eq!(cost(&limits, searching(("0", "0"))), at_most("0.52"));
+        limits.calls = None;
+        assert_eq!(cost(&limits, searching(("0", "0"))), Cost::Unlimited);
+        assert_eq!(cost(&limits, model(Some(("0", "0")))), at_most("0"));
+        limits.cost = Some("0.3".parse().unwrap());
+        assert_eq!(cost(&limits, searching(("1", "5"))), at_most("0.3"));
     }
 
     #[test]
