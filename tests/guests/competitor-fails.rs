@@ -7,8 +7,8 @@ use agenthost_sdk::prelude::*;
 
 agenthost_sdk::plugin!(
     inline = r#"
-/// Looks into one company and reports what a model knows about it, question by question.
-package demo:competitor@0.1.0;
+/// Looks into one company, question by question: on the web if that is granted, and otherwise in the model's memory.
+package demo:competitor@0.2.0;
 
 interface task {
   use agenthost:plugin/types@0.1.0.{failure};
@@ -21,12 +21,22 @@ interface task {
     questions: list<string>,
   }
 
+  /// A page on the web.
+  record source {
+    /// The address.
+    url: string,
+    /// The title, if it is known.
+    title: option<string>,
+  }
+
   /// Something about the company that answers a question.
   record finding {
     /// The statement, in one sentence.
     claim: string,
     /// The support for it in the answers, or the reason why it is uncertain.
     support: string,
+    /// The pages that support it. Without any, it is from the model's memory.
+    sources: list<source>,
   }
 
   /// The findings about the company.
@@ -39,8 +49,11 @@ interface task {
     findings: list<finding>,
     /// The reliability of the report, from 0 (none) to 1 (full). Unanswered questions lower it.
     confidence: f32,
+    /// Whether no page was read, so that all of it is from the model's memory.
+    from-memory: bool,
   }
 
+  /// Reports about one company.
   run: async func(input: topic) -> result<report, failure>;
 }
 

@@ -78,10 +78,10 @@ fn a_built_plugin_says_what_its_author_says() {
     let competitor = guest("competitor");
     let page = machine.run(["inspect", &competitor]).stdout;
     for line in [
-        "plugin     demo:competitor@0.1.0\n",
+        "plugin     demo:competitor@0.2.0\n",
         "about      Looks into one company: ",
         "may do     calls models; nothing else\n",
-        "asks for   calls 12, memory 32MiB, timeout 2m, tokens 40,000\n",
+        "asks for   calls 12, memory 32MiB, timeout 2m, tokens 400,000\n",
         "licence    Apache-2.0\n",
         "made with  agenthost-sdk ",
         "  /// One company to look into.\n",

@@ -184,7 +184,7 @@ fn other_types_are_named_with_function_field_and_both_types() {
     ]);
     let said = output.error(2);
     for part in [
-        "demo:market-scan@0.1.0",
+        "demo:market-scan@0.2.0",
         "`run`",
         "report.findings[].claim: string here, u32 there",
     ] {

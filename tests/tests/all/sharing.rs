@@ -158,7 +158,7 @@ fn two_teams(registry: &str) {
     let task = &report["tasks"][0];
     assert_eq!(
         (&task["plugin"], &task["release"]),
-        (&"demo:competitor@0.1.0".into(), &"1.0.0".into())
+        (&"demo:competitor@0.2.0".into(), &"1.0.0".into())
     );
 
     // If the cache is empty the plugin is fetched, with a message; offline it is not.
@@ -389,7 +389,7 @@ fn an_orchestrator_brings_its_sub_agents_along() {
     let report = user
         .run([
             "run",
-            "demo:market-scan@0.1.0",
+            "demo:market-scan@0.2.0",
             "--input",
             &input,
             "--json",

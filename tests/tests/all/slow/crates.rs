@@ -49,7 +49,7 @@ fn a_crate_names_its_sub_agents_in_its_manifest() {
         .collect();
     assert_eq!(
         plugins,
-        ["demo:market-scan@0.1.0", "demo:competitor@0.1.0", "demo:compare@0.1.0"]
+        ["demo:market-scan@0.2.0", "demo:competitor@0.2.0", "demo:compare@0.2.0"]
     );
     // The flag overrides the manifest.
     let fails = format!("demo:competitor={}", guest("competitor-fails"));
