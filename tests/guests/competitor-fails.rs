@@ -89,5 +89,6 @@ async fn run(input: Topic) -> Result<Report, Failure> {
         summary,
         findings: vec![],
         confidence: 1.0,
+        from_memory: true,
     })
 }

@@ -1,6 +1,6 @@
 //! A scripted model server on loopback, which remembers the requests that it saw.
 //!
-//! It speaks both wires (`/v1/messages`, `/v1/chat/completions`) over plain HTTP/1.1 and keeps connections open. A
+//! It speaks all wires (`/v1/messages`, `/v1/chat/completions`, `/v1/responses`) over plain HTTP/1.1 and keeps connections open. A
 //! handler answers each request with a [`Reply`]: after how long, what, and how badly. With [`Limits`] it refuses what is
 //! too much, as the vendors do. It is also a recording proxy of another server, see [`Reply::forwarded`]. Left out:
 //! streaming, TLS, and any look at what is asked beyond what the handler does.
@@ -55,10 +55,16 @@ pub struct Request {
 }
 
 impl Request {
+    /// The messages, or the items of the Responses API.
+    fn messages(&self) -> impl Iterator<Item = &Value> {
+        let lists = [&self.body["messages"], &self.body["input"]];
+        lists.into_iter().filter_map(Value::as_array).flatten()
+    }
+
     /// The texts of all messages, one per line.
     pub fn prompt(&self) -> String {
         let mut texts = Vec::new();
-        for message in self.body["messages"].as_array().into_iter().flatten() {
+        for message in self.messages() {
             match &message["content"] {
                 Value::String(text) => texts.push(text.as_str()),
                 parts => texts.extend(
@@ -71,6 +77,25 @@ impl Request {
             }
         }
         texts.join("\n")
+    }
+
+    /// The results of tools, each with the id of its call.
+    pub fn tool_results(&self) -> Vec<(String, String)> {
+        let mut results = Vec::new();
+        for message in self.messages() {
+            let parts = message["content"].as_array().into_iter().flatten();
+            for item in parts.chain([message]) {
+                let (id, content) = match item["type"].as_str().or(item["role"].as_str()) {
+                    Some("tool_result") => ("tool_use_id", "content"),
+                    Some("tool") => ("tool_call_id", "content"),
+                    Some("function_call_output") => ("call_id", "output"),
+                    _ => continue,
+                };
+                let text = |name: &str| item[name].as_str().unwrap_or_default().to_owned();
+                results.push((text(id), text(content)));
+            }
+        }
+        results
     }
 
     /// The texts between `<label>` and `</label>`, as a prompt marks what comes from outside.
@@ -104,6 +129,7 @@ impl Request {
         self.body["max_tokens"]
             .as_u64()
             .or_else(|| self.body["max_completion_tokens"].as_u64())
+            .or_else(|| self.body["max_output_tokens"].as_u64())
     }
 
     /// A header's value.
@@ -274,6 +300,11 @@ impl Server {
             &format!("http://{}", self.address),
             &format!("key-env = \"ANTHROPIC_API_KEY\"\n{WIDE}"),
         )
+    }
+
+    /// The same over the wire of responses.
+    pub fn responses_config(&self) -> String {
+        config("openai-responses", &self.url(), WIDE)
     }
 
     /// The same over the wire of `dialect` and with no word about how calls are paced.

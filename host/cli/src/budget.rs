@@ -102,8 +102,7 @@ impl<'a> Plan<'a> {
         let mut names = models_below(host.config(), plugin, &limits.narrowed_by(run));
         names.retain(|name| only(name));
         let config = host.config();
-        let searches = searches_below(config, plugin, &limits.narrowed_by(run));
-        let models = candidates(config, &names, searches)?;
+        let models = candidates(config, &names, searches_below(config, plugin, &limits.narrowed_by(run)))?;
         let one = Worst::of_task(&limits, run, &models, plugin.sub_agents().next().is_some());
         let all = one.times(items, run, &models);
         let suggested = Limits::none().overridden_by(&plugin.info().suggested_limits());
@@ -216,7 +215,9 @@ impl<'a> Plan<'a> {
         match self.all.cost {
             Cost::AtMost(usd) => format!("the worst case costs {usd}"),
             Cost::Unknown => "the worst case is unknown, because a model has no known price".into(),
-            Cost::Unlimited => "the worst case is unlimited, because neither tokens nor cost are limited".into(),
+            Cost::Unlimited => {
+                "the worst case is unlimited, because neither the cost is limited nor what it depends on".into()
+            }
         }
     }
 
@@ -549,21 +550,18 @@ pub(crate) fn models_of(config: &Config, plugin: &Plugin) -> BTreeSet<String> {
     }
 }
 
-/// The most pauses of a provider in one reply, each of which may add a search to the permitted ones.
-const PAUSES: u64 = 5;
-
-/// Returns the most searches that a provider may make in one call of a task of `plugin` or of those that it may start: in
-/// the reply, and in the one that repairs it.
+/// Returns the most searches of a provider in one call of `plugin` or of a plugin below it.
 fn searches_below(config: &Config, plugin: &Plugin, limits: &Limits) -> u64 {
     let tools = plugin.server_tools(config);
     let own = tools
         .get(ServerToolKind::WebSearch)
-        .map_or(0, |search| 2 * (u64::from(search.uses()) + PAUSES));
+        .map_or(0, |grant| u64::from(grant.uses()));
     let below = plugin.sub_agents().filter(|_| starts_others(limits));
-    below.fold(own, |most, (_, below)| most.max(searches_below(config, below, limits)))
+    let below = below.map(|(_, below)| searches_below(config, below, limits));
+    below.fold(own, u64::max)
 }
 
-/// Returns the models behind these names, fallbacks included. `searches` is the most searches in one call.
+/// Returns the models behind these names, fallbacks included. One call makes at most so many `searches`.
 fn candidates(config: &Config, names: &BTreeSet<String>, searches: u64) -> Result<Vec<Candidate>> {
     let prices = PriceTable::of(config)?;
     let chains = names.iter().filter_map(|name| Some((name, config.models().get(name)?)));
@@ -580,8 +578,9 @@ fn candidates(config: &Config, names: &BTreeSet<String>, searches: u64) -> Resul
                 name: name.clone(),
                 model: model.to_string(),
                 prices: price.cloned().into_iter().chain(hour).collect(),
-                searches,
                 offline: matches!(kind, "offline" | "script"),
+                // Chat completions have no searches.
+                searches: if kind == "openai" { 0 } else { searches },
             })
         })
         .collect())

@@ -343,6 +343,7 @@ pub(super) fn counted(count: u64, words: &str) -> String {
     let number = table::thousands(&count.to_string());
     match words.strip_suffix("ies") {
         Some(stem) if count == 1 => format!("{number} {stem}y"),
+        None if count == 1 && words.ends_with("ches") => format!("{number} {}", words.trim_end_matches("es")),
         None if count == 1 => format!("{number} {}", words.trim_end_matches('s')),
         _ => format!("{number} {words}"),
     }

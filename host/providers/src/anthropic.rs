@@ -207,19 +207,19 @@ fn tools(options: &Options) -> Vec<Value> {
     let mut strict = 0;
     let mut tools: Vec<Value> = Vec::new();
     for tool in &options.tools {
-        let mut definition = json!({"name": tool.name, "description": tool.description});
-        let parameters = Parameters::of(tool, Dialect::Anthropic);
-        let is_strict = parameters.is_strict && strict < MAX_STRICT;
-        if let Some(members) = definition.as_object_mut() {
-            if is_strict {
-                strict += 1;
-                members.insert("input_schema".into(), parameters.schema);
-                members.insert("strict".into(), json!(true));
-            } else {
-                members.insert("input_schema".into(), tool.parameters.clone());
-            }
+        let mut definition = Map::from_iter([("name".to_owned(), json!(tool.name))]);
+        if !tool.description.is_empty() {
+            definition.insert("description".into(), json!(tool.description));
         }
-        tools.push(definition);
+        let parameters = Parameters::of(tool, Dialect::Anthropic);
+        if parameters.is_strict && strict < MAX_STRICT {
+            strict += 1;
+            definition.insert("input_schema".into(), parameters.schema);
+            definition.insert("strict".into(), json!(true));
+        } else {
+            definition.insert("input_schema".into(), tool.parameters.clone());
+        }
+        tools.push(Value::Object(definition));
     }
     tools.extend(options.server_tools.iter().map(server_tools::definition));
     tools

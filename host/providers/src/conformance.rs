@@ -1,8 +1,8 @@
 //! One list of neutral requests and replies for all wires.
 //!
-//! A wire states its own JSON for each case in its `tests/conformance.rs`: what its server says, and what it is sent.
-//! [`run`] plays the cases against a scripted server. So a further wire is tested by one more such file, and a further
-//! case fails until each wire has it.
+//! A wire states its own JSON for each case in its `tests/conformance.rs`: the server's reply, and the members of the
+//! request. [`run`] plays the cases against a scripted server. So a further wire is tested by one more such file, and a
+//! further case fails until each wire has it.
 
 use agenthost_core::llm::{
     Echo, Effort, Extension, Message, Options, Part, Provider, ProviderError, ProviderErrorKind, Reply, Request, Role,
@@ -18,7 +18,7 @@ pub(crate) trait Tested: Provider + RawService {}
 
 impl<T: Provider + RawService> Tested for T {}
 
-/// What a wire's server says in a case, and what it is sent.
+/// One case on one wire: what the server says, and the bodies that it receives.
 pub(crate) struct Exchange {
     pub(crate) status: u16,
     pub(crate) says: Value,
@@ -63,7 +63,7 @@ impl Exchange {
     }
 }
 
-/// What happens in a case.
+/// The outcome of a case.
 enum Outcome {
     /// A reply with this content, without the blocks that only the wire understands.
     Reply(Stop, Vec<&'static str>),
@@ -515,7 +515,7 @@ fn damaged(body: &Value) -> Vec<Value> {
     pairs.map(damage).collect()
 }
 
-/// Whatever a service says, its reply can be kept and can go back as it is, or it is an error.
+/// Asserts that the reply can be kept and can go back as it is, if it is not an error.
 fn assert_sound(service: &dyn Tested, request: &Request, says: &Value) {
     let body = says.to_string();
     let raw = RawAnswer {

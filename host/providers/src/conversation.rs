@@ -1,8 +1,8 @@
 //! A request's conversation in the terms that all wires share, so that a wire only writes typed blocks as its JSON.
 //!
-//! What does not belong on a wire is left out here: the blocks of another wire or model, and reports of searches. The
-//! results of tools come first in their message, because every vendor wants them next to the calls. A block keeps the
-//! mark of the prefix to cache, which counts the parts of the request as the task wrote them.
+//! Content that does not belong on a wire is left out here: the blocks of another wire or model, and reports of
+//! searches. The results of tools come first in their message, because every vendor wants them next to the calls. A
+//! block keeps the mark of the prefix to cache, which counts the parts of the request as the task wrote them.
 
 use agenthost_core::llm::{
     Citation, Echo, Extension, Part, ProviderError, ProviderErrorKind, Request, Role, ToolCall, ToolResult,
@@ -15,7 +15,7 @@ use serde_json::Value;
 const IMAGES: [&str; 4] = ["image/jpeg", "image/png", "image/gif", "image/webp"];
 const PDF: &str = "application/pdf";
 
-/// What a wire accepts.
+/// A wire, and the content that it accepts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Speaker {
     /// The wire, by the name of the provider kind.

@@ -26,7 +26,7 @@ pub(crate) struct Draft<'a> {
     reasoning: String,
     /// The model's reason for declining.
     pub(crate) refusal: Option<String>,
-    /// `true` if the provider paused.
+    /// `true` if the provider paused. Calls of the guest's tools end the reply in any case.
     pub(crate) is_paused: bool,
 }
 
@@ -175,6 +175,6 @@ impl<'a> Draft<'a> {
         Reply::of(self.content)
             .with_stop(stop)
             .with_refusal(self.refusal)
-            .with_paused(self.is_paused)
+            .with_paused(self.is_paused && !self.has_calls)
     }
 }

@@ -42,13 +42,18 @@ pub(crate) fn schema_name(schema: Option<&Value>) -> String {
 /// Returns the definition of each tool. `strict` is always written, because the two APIs have different defaults.
 pub(crate) fn functions(options: &Options) -> impl Iterator<Item = Map<String, Value>> + '_ {
     options.tools.iter().map(|tool| {
-        let parameters = Parameters::of(tool, Dialect::OpenAi);
-        Map::from_iter([
-            ("name".to_owned(), json!(tool.name)),
-            ("description".to_owned(), json!(tool.description)),
-            ("parameters".to_owned(), parameters.schema),
-            ("strict".to_owned(), json!(parameters.is_strict)),
-        ])
+        let mut parameters = Parameters::of(tool, Dialect::OpenAi);
+        if let Some(members) = parameters.schema.as_object_mut() {
+            // The vendor refuses an object without the member.
+            members.entry("properties").or_insert_with(|| json!({}));
+        }
+        let mut function = Map::from_iter([("name".to_owned(), json!(tool.name))]);
+        if !tool.description.is_empty() {
+            function.insert("description".into(), json!(tool.description));
+        }
+        function.insert("parameters".into(), parameters.schema);
+        function.insert("strict".into(), json!(parameters.is_strict));
+        function
     })
 }
 

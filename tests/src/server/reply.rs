@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::quota::error_body;
 use super::{Dialect, Gate};
@@ -23,6 +23,7 @@ pub(super) enum Body {
     /// A reply of the wire.
     Text {
         text: String,
+        calls: Vec<Call>,
         usage: Option<Usage>,
         end: End,
     },
@@ -37,6 +38,14 @@ pub(super) enum Body {
     Close,
     /// The answer of the server at this address.
     Forward(SocketAddr),
+}
+
+/// A call of a tool.
+#[derive(Debug, Clone)]
+pub(super) struct Call {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) arguments: Value,
 }
 
 /// How a model's reply ends.
@@ -76,6 +85,7 @@ impl Reply {
             200,
             Body::Text {
                 text: text.into(),
+                calls: Vec::new(),
                 usage: Some(Usage {
                     input: 10,
                     cached: 0,
@@ -148,6 +158,19 @@ impl Reply {
     /// A redirect to another address.
     pub fn redirect(to: &str) -> Self {
         Self::raw(307, "").header("location", to)
+    }
+
+    /// The same with a call of a tool, of which `id` is unique in the conversation.
+    #[must_use]
+    pub fn calling(mut self, id: &str, name: &str, arguments: Value) -> Self {
+        if let Body::Text { calls, .. } = &mut self.body {
+            calls.push(Call {
+                id: id.to_owned(),
+                name: name.to_owned(),
+                arguments,
+            });
+        }
+        self
     }
 
     /// Its status.

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::quota::Charge;
-use super::reply::{Body, End, Reply, Usage};
+use super::reply::{Body, Call, End, Reply, Usage};
 use super::{Request, Shared, forward};
 
 /// Serves one connection until either side has enough of it.
@@ -166,7 +166,12 @@ async fn answer(
         head += &format!("{name}: {value}\r\n");
     }
     let body = match reply.body {
-        Body::Text { text, usage, end } => wire(request, &text, usage, end),
+        Body::Text {
+            text,
+            calls,
+            usage,
+            end,
+        } => wire(request, &text, &calls, usage, end),
         Body::Raw(body) => body,
         Body::Stall => std::future::pending().await,
         Body::Close => return Ok(None),
@@ -223,54 +228,104 @@ async fn answer(
 }
 
 /// A reply in the form of the wire that was asked.
-fn wire(request: &Request, text: &str, usage: Option<Usage>, end: End) -> Vec<u8> {
+fn wire(request: &Request, text: &str, calls: &[Call], usage: Option<Usage>, end: End) -> Vec<u8> {
     let model = &request.body["model"];
     let path = request.path.split('?').next().unwrap_or_default();
     let body = if path.ends_with("/messages") {
-        // This wire's input tokens do not include the tokens from the cache.
-        let usage = usage.map(|usage| {
-            json!({
-                "input_tokens": usage.input - usage.cached - usage.written, "cache_read_input_tokens": usage.cached,
-                "cache_creation_input_tokens": usage.written,
-                "output_tokens": usage.output,
-            })
-        });
-        let (stop, details) = match end {
-            End::Done => ("end_turn", Value::Null),
-            End::MaxTokens => ("max_tokens", Value::Null),
-            End::Refusal => (
-                "refusal",
-                json!({"type": "refusal", "category": null, "explanation": text}),
-            ),
-        };
-        let content = match end {
-            End::Refusal => json!([]),
-            End::Done | End::MaxTokens => json!([{"type": "text", "text": text}]),
-        };
-        json!({
-            "id": "msg_1", "type": "message", "role": "assistant", "model": model, "stop_reason": stop,
-            "stop_details": details, "content": content, "usage": usage,
-        })
+        messages(model, text, calls, usage, end)
+    } else if path.ends_with("/responses") {
+        responses(model, text, calls, usage, end)
     } else {
-        let usage = usage.map(|usage| {
-            json!({
-                "prompt_tokens": usage.input, "completion_tokens": usage.output,
-                "total_tokens": usage.input + usage.output, "prompt_tokens_details": {"cached_tokens": usage.cached},
-            })
-        });
-        let message = match end {
-            End::Refusal => json!({"role": "assistant", "content": null, "refusal": text}),
-            End::Done | End::MaxTokens => json!({"role": "assistant", "content": text}),
-        };
-        let stop = if matches!(end, End::MaxTokens) {
-            "length"
-        } else {
-            "stop"
-        };
-        json!({
-            "id": "chatcmpl-1", "object": "chat.completion", "model": model, "usage": usage,
-            "choices": [{"index": 0, "message": message, "finish_reason": stop}],
-        })
+        completions(model, text, calls, usage, end)
     };
     body.to_string().into_bytes()
+}
+
+fn messages(model: &Value, text: &str, calls: &[Call], usage: Option<Usage>, end: End) -> Value {
+    // This wire's input tokens do not include the tokens from the cache.
+    let usage = usage.map(|usage| {
+        json!({
+            "input_tokens": usage.input - usage.cached - usage.written, "cache_read_input_tokens": usage.cached,
+            "cache_creation_input_tokens": usage.written,
+            "output_tokens": usage.output,
+        })
+    });
+    let (stop, details) = match end {
+        End::Done if calls.is_empty() => ("end_turn", Value::Null),
+        End::Done => ("tool_use", Value::Null),
+        End::MaxTokens => ("max_tokens", Value::Null),
+        End::Refusal => (
+            "refusal",
+            json!({"type": "refusal", "category": null, "explanation": text}),
+        ),
+    };
+    let mut content = Vec::new();
+    if !matches!(end, End::Refusal) {
+        content.push(json!({"type": "text", "text": text}));
+        content.extend(calls.iter().map(
+            |Call { id, name, arguments }| json!({"type": "tool_use", "id": id, "name": name, "input": arguments}),
+        ));
+    }
+    json!({
+        "id": "msg_1", "type": "message", "role": "assistant", "model": model, "stop_reason": stop,
+        "stop_details": details, "content": content, "usage": usage,
+    })
+}
+
+fn completions(model: &Value, text: &str, calls: &[Call], usage: Option<Usage>, end: End) -> Value {
+    let usage = usage.map(|usage| {
+        json!({
+            "prompt_tokens": usage.input, "completion_tokens": usage.output,
+            "total_tokens": usage.input + usage.output, "prompt_tokens_details": {"cached_tokens": usage.cached},
+        })
+    });
+    let mut message = match end {
+        End::Refusal => json!({"role": "assistant", "content": null, "refusal": text}),
+        End::Done | End::MaxTokens => json!({"role": "assistant", "content": text}),
+    };
+    if !calls.is_empty() {
+        let calls = calls.iter().map(|Call { id, name, arguments }| {
+            json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments.to_string()}})
+        });
+        message["tool_calls"] = calls.collect();
+    }
+    let stop = match end {
+        End::MaxTokens => "length",
+        End::Done if !calls.is_empty() => "tool_calls",
+        End::Done | End::Refusal => "stop",
+    };
+    json!({
+        "id": "chatcmpl-1", "object": "chat.completion", "model": model, "usage": usage,
+        "choices": [{"index": 0, "message": message, "finish_reason": stop}],
+    })
+}
+
+fn responses(model: &Value, text: &str, calls: &[Call], usage: Option<Usage>, end: End) -> Value {
+    let usage = usage.map(|usage| {
+        json!({
+            "input_tokens": usage.input, "output_tokens": usage.output, "total_tokens": usage.input + usage.output,
+            "input_tokens_details": {"cached_tokens": usage.cached, "cache_write_tokens": usage.written},
+        })
+    });
+    let part = match end {
+        End::Refusal => json!({"type": "refusal", "refusal": text}),
+        End::Done | End::MaxTokens => json!({"type": "output_text", "annotations": [], "text": text}),
+    };
+    let mut output = vec![json!({
+        "id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": [part],
+    })];
+    output.extend(calls.iter().map(|Call { id, name, arguments }| {
+        json!({
+            "id": format!("fc_{id}"), "type": "function_call", "call_id": id, "name": name,
+            "arguments": arguments.to_string(), "status": "completed",
+        })
+    }));
+    let (status, details) = match end {
+        End::MaxTokens => ("incomplete", json!({"reason": "max_output_tokens"})),
+        End::Done | End::Refusal => ("completed", Value::Null),
+    };
+    json!({
+        "id": "resp_1", "object": "response", "model": model, "status": status, "incomplete_details": details,
+        "error": null, "output": output, "usage": usage,
+    })
 }

@@ -128,7 +128,7 @@ fn findings_carry_the_pages_that_were_read_if_search_is_granted() {
 
 #[test]
 fn a_search_is_reserved_and_paid() {
-    let prices = "[prices.\"anthropic/small\"]\ninput = 1\noutput = 1\nsearch = 0.01\nsearch-tokens = 2000\n";
+    let prices = "[prices.\"local/small\"]\ninput = 1\noutput = 1\nsearch = 0.01\nsearch-tokens = 2000\n";
     let server = Server::start(|request| match is_question(request) {
         true => message(
             &json!([use_of(1), found(1), use_of(2), found(2), cited("5 EUR.", 1)]),

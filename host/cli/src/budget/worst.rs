@@ -19,10 +19,10 @@ pub(super) struct Candidate {
     pub(super) model: String,
     /// Its prices, the highest of which counts; empty if its price is not known.
     pub(super) prices: Vec<Price>,
-    /// The most searches of the provider in one call.
-    pub(super) searches: u64,
     /// `true` if its replies are generated offline, without a model.
     pub(super) offline: bool,
+    /// The most searches of the provider in one call.
+    pub(super) searches: u64,
 }
 
 /// The worst-case cost.
@@ -47,23 +47,20 @@ pub(super) struct Worst {
 }
 
 impl Candidate {
-    /// Returns the most that `tokens` can cost at this model; `None` if its price is not known. Searches are extra.
+    /// Returns the most that `tokens` can cost at this model; `None` if its price is not known.
     pub(super) fn most(&self, tokens: u64) -> Option<Usd> {
         self.prices.iter().map(|price| price.most(tokens)).max()
     }
 
-    /// Returns the most that the searches of `calls` can cost. A request without an answer is charged as reserved, with the
-    /// tokens of each of its searches.
-    fn most_searches(&self, calls: u64, tokens: u64) -> Usd {
-        let most = |price: &Price| {
-            let unanswered = tokens / price.search_tokens().max(1);
-            let answered = calls.saturating_mul(self.searches);
-            price.searches(answered.saturating_add(unanswered))
-        };
-        match self.searches {
-            0 => Usd::ZERO,
-            _ => self.prices.iter().map(most).max().unwrap_or_default(),
-        }
+    /// Returns the most that the searches of so many calls can cost.
+    fn most_searches(&self, calls: u64) -> Usd {
+        let each = self
+            .prices
+            .iter()
+            .map(|price| price.searches(self.searches))
+            .max()
+            .unwrap_or_default();
+        Usd::from_pico(each.pico().saturating_mul(calls))
     }
 }
 
@@ -74,12 +71,12 @@ impl Worst {
         let own = limits.narrowed_by(run);
         let asks = !models.is_empty() && own.calls != Some(0) && own.tokens != Some(0);
         let only_if = |possible: bool, most: Option<u64>| if possible { most } else { Some(0) };
-        let (tokens, calls) = (only_if(asks, own.tokens), only_if(asks, own.calls));
+        let tokens = only_if(asks, own.tokens);
         Self {
             tokens,
-            calls,
+            calls: only_if(asks, own.calls),
             cost: if asks {
-                cost(tokens, calls, own.cost, models)
+                cost(tokens, own.calls, own.cost, models)
             } else {
                 Cost::AtMost(Usd::ZERO)
             },
@@ -144,27 +141,20 @@ impl Worst {
     }
 }
 
-/// Returns the most that `tokens` and the searches of `calls` can cost at the most expensive of `models`, within `limit`.
+/// Returns the most that `tokens` and `calls` can cost at the most expensive of `models`, within `limit`.
 fn cost(tokens: Option<u64>, calls: Option<u64>, limit: Option<Usd>, models: &[Candidate]) -> Cost {
     // Under a cost limit, a model without a price is not called.
     if limit.is_none() && models.iter().any(|model| model.prices.is_empty()) {
         return Cost::Unknown;
     }
-    // Models that cost nothing for any number of tokens have a bounded cost without a limit on tokens, too.
-    let most_tokens = tokens.unwrap_or(u64::MAX);
-    let dearest = models
-        .iter()
-        .filter_map(|model| model.most(most_tokens))
-        .max()
-        .unwrap_or_default();
-    let searches = models
-        .iter()
-        .map(|model| model.most_searches(calls.unwrap_or(u64::MAX), most_tokens))
-        .max()
-        .unwrap_or_default();
-    let is_bounded =
-        (tokens.is_some() || dearest == Usd::ZERO) && (tokens.and(calls).is_some() || searches == Usd::ZERO);
-    let most = dearest.saturating_add(searches);
+    let dearest = |tokens, calls| {
+        let most = |model: &Candidate| Some(model.most(tokens)?.saturating_add(model.most_searches(calls)));
+        models.iter().filter_map(most).max().unwrap_or_default()
+    };
+    let most = dearest(tokens.unwrap_or(u64::MAX), calls.unwrap_or(u64::MAX));
+    // Models that cost nothing for any number have a bounded cost without a limit, too.
+    let is_bounded = (tokens.is_some() || dearest(u64::MAX, 0) == Usd::ZERO)
+        && (calls.is_some() || dearest(0, u64::MAX) == Usd::ZERO);
     match limit {
         Some(limit) => Cost::AtMost(most.min(limit)),
         None if is_bounded => Cost::AtMost(most),
@@ -195,8 +185,8 @@ mod tests {
             name: "fast".into(),
             model: "local/small".into(),
             prices: prices.map(price).into_iter().collect(),
-            searches: 0,
             offline: false,
+            searches: 0,
         }
     }
 
@@ -226,26 +216,21 @@ mod tests {
     }
 
     #[test]
-    fn searches_are_counted_by_the_call_and_by_the_tokens_that_are_reserved_for_them() {
+    fn searches_cost_by_the_call() {
         let mut limits = Limits::task_default();
-        let none = Limits::none();
-        let searching = |prices| Candidate {
-            searches: 16,
-            ..model(Some(prices))
+        limits.calls = Some(10);
+        let searching = Candidate {
+            searches: 3,
+            ..model(Some(("1", "5")))
         };
-        let cost = |limits: &Limits, model: Candidate| Worst::of_task(limits, &none, &[model], true).cost;
-        limits.calls = Some(2);
-        // 1 USD for the tokens; 2 calls with 16 searches, and one search for each 10,000 of the tokens, at
-        // 0.01 USD.
-        assert_eq!(cost(&limits, searching(("1", "5"))), at_most("1.52"));
-        let one = Worst::of_task(&limits, &none, &[searching(("1", "5"))], true);
-        assert_eq!(one.times(10, &none, &[searching(("1", "5"))]).cost, at_most("15.2"));
-        assert_eq!(cost(&limits, searching(("0", "0"))), at_most("0.52"));
+        let of =
+            |limits: &Limits| Worst::of_task(limits, &Limits::none(), std::slice::from_ref(&searching), false).cost;
+        // A million tokens would cost 5 USD at most; 30 searches cost 0.30.
+        assert_eq!(of(&limits), at_most("1.3"));
         limits.calls = None;
-        assert_eq!(cost(&limits, searching(("0", "0"))), Cost::Unlimited);
-        assert_eq!(cost(&limits, model(Some(("0", "0")))), at_most("0"));
-        limits.cost = Some("0.3".parse().unwrap());
-        assert_eq!(cost(&limits, searching(("1", "5"))), at_most("0.3"));
+        assert_eq!(of(&limits), Cost::Unlimited);
+        limits.cost = Some("2".parse().unwrap());
+        assert_eq!(of(&limits), at_most("2"));
     }
 
     #[test]

@@ -198,7 +198,15 @@ fn gate_summary(report: &RunReport) -> Option<String> {
 
 fn summary(report: &RunReport) -> String {
     let spent = &report.spent;
-    let calls = counted(spent.calls, "calls");
+    let mut calls = counted(spent.calls, "calls");
+    let searches = report
+        .models
+        .iter()
+        .map(|model| model.searches)
+        .fold(0, u64::saturating_add);
+    if searches > 0 {
+        calls = format!("{calls}, {}", counted(searches, "searches"));
+    }
     let cost = match spent.known_cost() {
         Some(cost) => cost.to_string(),
         None => "cost unknown".into(),

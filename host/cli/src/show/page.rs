@@ -130,6 +130,7 @@ fn model_line(model: &ModelReport) -> String {
         (model.repairs, "repairs"),
         (model.hedges, "hedges"),
         (model.warmed, "sent ahead to warm a prefix"),
+        (model.searches, "searches"),
     ] {
         if number > 0 {
             parts.push(counted(number, words));

@@ -1,4 +1,4 @@
-//! What the offline provider does with the tools of a request.
+//! The offline provider's use of a request's tools.
 //!
 //! It calls each offered tool once, as far as the choice of tools allows it, and answers as soon as the conversation has
 //! results. The answer of a request with server tools has one source, which is made up and says so.

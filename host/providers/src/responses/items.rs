@@ -1,7 +1,7 @@
 //! The items of a response, and the frames of its messages.
 //!
 //! A message has more than its texts: an id, a phase, sources in a form of their own. All of that except the texts is
-//! its frame, which stands before them in the reply. When the conversation goes back, the texts are put into the frame
+//! its frame, which precedes them in the reply. When the conversation goes back, the texts are put into the frame
 //! again, so that the item is the one that came.
 
 use agenthost_core::llm::{Citation, SearchHit, SearchReport, ServerToolKind, ToolCall};

@@ -87,7 +87,7 @@ fn exchange(case: &str) -> Option<Exchange> {
             "/tools",
             json!([
                 {"name": "weather", "description": "The weather of a city.", "input_schema": weather},
-                {"name": "time", "description": "", "input_schema": zone, "strict": true},
+                {"name": "time", "input_schema": zone, "strict": true},
             ]),
         ),
         "choice any" => blue().sent("/tool_choice", json!({"type": "any"})),

@@ -1,4 +1,4 @@
-//! What only this wire does with tools.
+//! The behavior with tools that only this wire has.
 
 use agenthost_core::llm::Extension;
 

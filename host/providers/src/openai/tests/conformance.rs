@@ -15,18 +15,13 @@ fn failure(status: u16, code: &str, message: &str) -> Exchange {
     Exchange::says(serde_json::from_str(&error("", &json!(code), message)).unwrap()).status(status)
 }
 
-fn function(name: &str, description: &str, parameters: &Value) -> Value {
-    json!({"type": "function", "function": {"name": name, "description": description, "parameters": parameters}})
-}
-
 fn exchange(case: &str) -> Option<Exchange> {
     let weather = json!({"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]});
     let zone = json!({
         "type": "object", "properties": {"zone": {"anyOf": [{"type": "string"}, {"type": "null"}]}},
         "required": ["zone"], "additionalProperties": false,
     });
-    let mut time = function("time", "", &zone);
-    time["function"]["strict"] = json!(true);
+    let time = json!({"type": "function", "function": {"name": "time", "parameters": zone, "strict": true}});
     let signed = json!({
         "id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{ \"city\": \"Oslo\" }"},
         "extra_content": {"google": {"thought_signature": "CiQB+/="}},
@@ -69,7 +64,10 @@ fn exchange(case: &str) -> Option<Exchange> {
         "stop" => blue().sent("/stop", json!(["END"])),
         "tools" => blue().sent(
             "/tools",
-            json!([function("weather", "The weather of a city.", &weather), time]),
+            json!([
+                {"type": "function", "function": {"name": "weather", "description": "The weather of a city.", "parameters": weather}},
+                time,
+            ]),
         ),
         "choice any" => blue().sent("/tool_choice", json!("required")),
         "choice none" => blue().sent("/tool_choice", json!("none")),

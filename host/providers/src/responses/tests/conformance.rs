@@ -75,7 +75,7 @@ fn exchange(case: &str) -> Option<Exchange> {
                 "/tools",
                 json!([
                     {"type": "function", "name": "weather", "description": "The weather of a city.", "parameters": weather, "strict": false},
-                    {"type": "function", "name": "time", "description": "", "parameters": zone, "strict": true},
+                    {"type": "function", "name": "time", "parameters": zone, "strict": true},
                 ]),
             ),
         "choice any" => blue().sent("/tool_choice", json!("required")),
