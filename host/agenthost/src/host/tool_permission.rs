@@ -16,6 +16,10 @@ pub(super) struct ToolCeiling {
 
 /// The ceiling of one table of a policy file.
 #[derive(Debug, Clone)]
+#[cfg_attr(
+    not(feature = "registry"),
+    allow(dead_code, reason = "policies belong to the registry")
+)]
 struct ToolRule {
     tools: ServerToolGrants,
     table: String,
