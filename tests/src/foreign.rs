@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -85,6 +85,25 @@ impl ForeignServer {
     /// If it ends, or does not answer.
     pub fn wait_for(&mut self, path: &str) {
         self.wait("it does not answer", |server| server.get(path).is_some());
+    }
+
+    /// Waits until it answers at `path` with the status 200, or ends. Returns its status if it ended, and stops it.
+    ///
+    /// # Panics
+    ///
+    /// If it does neither.
+    pub fn ended_before(mut self, path: &str) -> Option<ExitStatus> {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return Some(status);
+            }
+            if self.get(path).is_some() {
+                return None;
+            }
+            assert!(start.elapsed() < PATIENCE, "{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     fn listens(&mut self) {

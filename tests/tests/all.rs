@@ -87,6 +87,7 @@ mod all {
         mod real_model;
         mod std_plugins;
         mod toolchain;
+        mod vendor_sdks;
         mod workspace;
     }
 }

@@ -23,8 +23,9 @@ pub(super) struct PluginArgs {
     /// write, too
     #[arg(long, value_name = "HOST::GUEST[:rw]")]
     pub(super) dir: Vec<String>,
-    /// Let a provider run this tool for the plugin, but not for its sub-agents, at most N times in a model call
-    #[arg(long, value_name = "web-search|web-fetch[=N]")]
+    /// Let a provider run a tool (web-search or web-fetch) for the plugin, but not for its sub-agents, at most N times in
+    /// a model call
+    #[arg(long, value_name = "TOOL[=N]")]
     pub(super) server_tool: Vec<String>,
     /// Fetch nothing, and fail if a plugin of agenthost.lock is not in the cache
     #[arg(long)]

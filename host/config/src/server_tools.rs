@@ -21,6 +21,7 @@ const EMPTY: &str = "Name the domains, or leave the key out: without it, the too
 /// # Errors
 ///
 /// Returns an error with the place for an unknown tool, an unknown key, and a value that is not valid.
+#[doc(hidden)]
 pub fn read(entry: &TomlEntry<'_>) -> Result<ServerToolGrants, FileError> {
     let with_hint = |error: FileError| error.with_advice(HINT);
     let mut grants = BTreeMap::new();

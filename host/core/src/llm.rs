@@ -7,6 +7,8 @@
 mod base64_data;
 mod call;
 pub mod extension;
+mod message;
+mod option_value;
 mod options;
 pub mod server_tool;
 mod tool;
@@ -22,6 +24,7 @@ pub use futures_util::future::BoxFuture;
 
 pub use self::call::{Allowance, Ask, CallError, CallResult};
 pub use self::extension::{Citation, Echo, Extension, SearchHit, SearchReport, ToolCall, ToolResult};
+pub use self::message::{Message, Part, Role};
 pub use self::options::{CacheTtl, Effort, Options, Thinking};
 pub use self::server_tool::{ServerTool, ServerToolGrant, ServerToolGrants, ServerToolKind};
 pub use self::tool::{ToolChoice, ToolDefinition};
@@ -152,48 +155,6 @@ pub enum Caching {
     Marked,
     /// Caches prefixes automatically (OpenAI).
     Automatic,
-}
-
-/// The author of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Role {
-    /// The task.
-    User,
-    /// The model.
-    Assistant,
-}
-
-/// One part of a message.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Part {
-    /// Plain text.
-    Text(String),
-    /// Bytes with their media type.
-    Media {
-        /// The media type, such as `image/png`.
-        mime: String,
-        /// The bytes; base64 in JSON.
-        #[serde(with = "base64_data")]
-        data: Vec<u8>,
-    },
-    /// A kind of content that the contract has no case for, as JSON.
-    Extension {
-        /// The name of the kind.
-        kind: String,
-        /// The JSON text.
-        json: String,
-    },
-}
-
-/// One message of the conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Message {
-    /// The author.
-    pub role: Role,
-    /// The content.
-    pub content: Vec<Part>,
 }
 
 /// One model call as a provider receives it. Limits, grants and names are already resolved.

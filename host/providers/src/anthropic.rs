@@ -51,7 +51,7 @@ const SPEAKER: Speaker = Speaker {
 };
 
 /// The wire of the Messages API.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Messages(());
 
 /// The Messages API at one address with one key.

@@ -51,7 +51,7 @@ const KNOWN: [&str; 7] = [
 ];
 
 /// The wire of chat completions.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Chat {
     max_tokens: MaxTokensField,
 }

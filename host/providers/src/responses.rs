@@ -263,8 +263,7 @@ fn encode_user(turn: &Turn<'_>, input: &mut Vec<Value>) {
             Content::Document(_) | Content::ToolCall(_) | Content::Echo(_) => {}
         }
     }
-    if let ([only], [block]) = (parts.as_slice(), turn.blocks.as_slice())
-        && matches!(block.content, Content::Text { .. })
+    if let [only] = parts.as_slice()
         && let Some(text) = only.get("text")
     {
         input.push(json!({"role": "user", "content": text}));

@@ -262,6 +262,7 @@ fn rejected(request: &Request, body: &Value, error: ProviderError) -> Reply {
 
 /// Access to a wire without a service, for fuzz targets.
 #[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
 pub trait RawService {
     /// Writes the body of a request.
     ///

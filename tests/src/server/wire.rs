@@ -227,7 +227,7 @@ async fn answer(
     }))
 }
 
-/// A reply in the form of the wire that was asked.
+/// A reply in the form of the wire that was asked. The vendors' SDKs accept it, see the test group `vendor-sdks`.
 fn wire(request: &Request, text: &str, calls: &[Call], usage: Option<Usage>, end: End) -> Vec<u8> {
     let model = &request.body["model"];
     let path = request.path.split('?').next().unwrap_or_default();
@@ -295,7 +295,7 @@ fn completions(model: &Value, text: &str, calls: &[Call], usage: Option<Usage>, 
         End::Done | End::Refusal => "stop",
     };
     json!({
-        "id": "chatcmpl-1", "object": "chat.completion", "model": model, "usage": usage,
+        "id": "chatcmpl-1", "object": "chat.completion", "created": 1_795_000_000, "model": model, "usage": usage,
         "choices": [{"index": 0, "message": message, "finish_reason": stop}],
     })
 }
@@ -305,6 +305,7 @@ fn responses(model: &Value, text: &str, calls: &[Call], usage: Option<Usage>, en
         json!({
             "input_tokens": usage.input, "output_tokens": usage.output, "total_tokens": usage.input + usage.output,
             "input_tokens_details": {"cached_tokens": usage.cached, "cache_write_tokens": usage.written},
+            "output_tokens_details": {"reasoning_tokens": 0},
         })
     });
     let part = match end {
@@ -325,7 +326,8 @@ fn responses(model: &Value, text: &str, calls: &[Call], usage: Option<Usage>, en
         End::Done | End::Refusal => ("completed", Value::Null),
     };
     json!({
-        "id": "resp_1", "object": "response", "model": model, "status": status, "incomplete_details": details,
-        "error": null, "output": output, "usage": usage,
+        "id": "resp_1", "object": "response", "created_at": 1_795_000_000, "model": model, "status": status,
+        "incomplete_details": details, "error": null, "output": output, "usage": usage, "tools": [], "tool_choice": "auto",
+        "parallel_tool_calls": true,
     })
 }

@@ -46,7 +46,7 @@ fn a_wrong_script_stops_a_command_before_anything_starts() {
         &["plan", &asks],
         &["profile", &asks, "-i", &input],
     ];
-    let wrong = "answers.toml:4: a rule has exactly one of text, json, refusal, error and hang = true\n\nhint: Correct the script;";
+    let wrong = "answers.toml:4: a rule has exactly one of text, json, refusal, error and hang = true, or tools\n\nhint: Correct the script;";
     for command in commands {
         let output = machine.run(command);
         assert!(output.error(2).contains(wrong), "{output}");

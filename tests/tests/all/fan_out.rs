@@ -58,7 +58,9 @@ fn three_lanes_take_about_the_time_of_one_and_the_comparison_comes_after_them() 
     let document = machine.run(run_json(&market_scan(), &market(), &[])).json(0);
     assert_eq!(
         document["outcome"]["ok"],
-        json!({"summary": "compared", "aspects": [], "missing": []})
+        json!({
+            "summary": "compared", "aspects": [], "missing": [], "from-memory": ["Acme", "Globex", "Initech"],
+        })
     );
 
     let seen = server.ended();

@@ -80,7 +80,8 @@ fn a_built_plugin_says_what_its_author_says() {
     for line in [
         "plugin     demo:competitor@0.2.0\n",
         "about      Looks into one company: ",
-        "may do     calls models; nothing else\n",
+        "may do     calls models; uses web-search of a provider if that is granted; nothing else\n",
+        "tools      web-search (3 uses a call), run by a provider if you grant it\n",
         "asks for   calls 12, memory 32MiB, timeout 2m, tokens 400,000\n",
         "licence    Apache-2.0\n",
         "made with  agenthost-sdk ",

@@ -497,7 +497,7 @@ fn a_changed_reply_that_leads_to_another_request_is_named_with_its_call() {
     let (no, reply): (i64, String) = journal
         .query_row(
             "SELECT ask.no, result FROM ask_result JOIN ask ON ask.no = ask_result.ask JOIN task ON task.no = ask.task
-             WHERE number = 0 AND id = 'root/0'",
+             WHERE number = 1 AND id = 'root/0'",
             [],
             |row| Ok((row.get(0)?, row.get(1)?)),
         )

@@ -400,7 +400,7 @@ fn an_orchestrator_brings_its_sub_agents_along() {
     assert!(report["tasks"].as_array().unwrap().len() > 3, "{report}");
     // Of what a project names as a sub-agent by a reference, that is what is locked.
     let other = machine().config(&format!(
-        "[registries]\ndemo = \"{place}\"\n[sub-agents]\n\"demo:compare\" = \"{}\"\n\"demo:competitor\" = \"demo:competitor@~0.1\"\n",
+        "[registries]\ndemo = \"{place}\"\n[sub-agents]\n\"demo:compare\" = \"{}\"\n\"demo:competitor\" = \"demo:competitor@~0.2\"\n",
         plugin("compare").display()
     ));
     other.write(
@@ -415,7 +415,7 @@ fn an_orchestrator_brings_its_sub_agents_along() {
         .iter()
         .map(|row| (row["name"].as_str().unwrap(), row["wanted"].as_str().unwrap()))
         .collect();
-    assert_eq!(wanted, [("demo:competitor", "~0.1"), ("demo:market-scan", "^0.1.0")]);
+    assert_eq!(wanted, [("demo:competitor", "~0.2"), ("demo:market-scan", "^0.2.0")]);
     let ran = other.run(["run", "demo:market-scan", "--input", &input]);
     assert_eq!(ran.code, 0, "{ran}");
     // A reference and a path side by side.
@@ -426,7 +426,7 @@ fn an_orchestrator_brings_its_sub_agents_along() {
     assert!(
         other
             .error(2)
-            .contains("agenthost.lock has demo:market-scan 0.1.0, and ^2 was asked for"),
+            .contains("agenthost.lock has demo:market-scan 0.2.0, and ^2 was asked for"),
         "{other}"
     );
     let unknown = user.run(["run", "demo:nothing", "--input", "{}"]);
@@ -456,7 +456,7 @@ fn a_policy_bounds_what_a_plugin_is_given() {
     let document = user.run(["vet", "demo:competitor", "--json"]).json(0);
     assert_eq!(
         document["max"],
-        json!({"limits": {"calls": 1}, "models": null}),
+        json!({"limits": {"calls": 1}, "models": null, "server-tools": null}),
         "{document}"
     );
     let run = ["run", "demo:competitor", "--input", INPUT, "--calls", "9", "--json"];

@@ -302,28 +302,28 @@ fn a_fan_out_and_ctrl_c() {
     let (running, interrupted) = fan_out(NARROW);
     insta::assert_snapshot!(running, @"
     estimate: no earlier runs, at worst $4.00, at most 100 sub-agents
-    * root  demo:market-scan@0.1.0  waiting for 3 of 3 sub-tasks  [time]
-        root/0  demo:competitor@0.1.0  asking local/small  $0.003  [time]
-        root/1  demo:competitor@0.1.0  asking local/small  $0.003  [time]
-        root/2  demo:competitor@0.1.0  asking local/small  $0.003  [time]
+    * root  demo:market-scan@0.2.0  waiting for 3 of 3 sub-tasks  [time]
+        root/0  demo:competitor@0.2.0  asking local/small  $0.003  [time]
+        root/1  demo:competitor@0.2.0  asking local/small  $0.003  [time]
+        root/2  demo:competitor@0.2.0  asking local/small  $0.003  [time]
     ");
     insta::assert_snapshot!(interrupted, @"
     estimate: no earlier runs, at worst $4.00, at most 100 sub-agents
-    error: task root (demo:market-scan@0.1.0): cancelled: the task was cancelled
+    error: task root (demo:market-scan@0.2.0): cancelled: the task was cancelled
     run [the run's id]: 6 calls, 4,663 tokens in, 4,800 out, $0.058158, [time]
     note: what was paid for is kept; go on with `agenthost resume [the run's id]`
     ");
     let (running, interrupted) = fan_out(WIDE);
     insta::assert_snapshot!(running, @"
     estimate: no earlier runs, at worst $4.00, at most 100 sub-agents
-    * root  demo:market-scan@0.1.0  waiting for 3 of 3 sub-tasks  [time]
-        root/0  demo:competitor@0.1.0  asking local/small  1 call  1,100 tokens  $0.003  [time]
-        root/1  demo:competitor@0.1.0  asking local/small  1 call  1,100 tokens  $0.003  [time]
-        root/2  demo:competitor@0.1.0  asking local/small  1 call  1,100 tokens  $0.003  [time]
+    * root  demo:market-scan@0.2.0  waiting for 3 of 3 sub-tasks  [time]
+        root/0  demo:competitor@0.2.0  asking local/small  1 call  1,100 tokens  $0.003  [time]
+        root/1  demo:competitor@0.2.0  asking local/small  1 call  1,100 tokens  $0.003  [time]
+        root/2  demo:competitor@0.2.0  asking local/small  1 call  1,100 tokens  $0.003  [time]
     ");
     insta::assert_snapshot!(interrupted, @"
     estimate: no earlier runs, at worst $4.00, at most 100 sub-agents
-    error: task root (demo:market-scan@0.1.0): cancelled: the task was cancelled
+    error: task root (demo:market-scan@0.2.0): cancelled: the task was cancelled
     run [the run's id]: 6 calls, 4,663 tokens in, 4,800 out, $0.058158, [time]
     note: what was paid for is kept; go on with `agenthost resume [the run's id]`
     ");

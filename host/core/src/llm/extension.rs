@@ -11,7 +11,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Message, Options, Part, Role};
+use super::message::{Message, Part, Role};
+use super::options::Options;
 
 /// One part of a message that is not text or media.
 ///

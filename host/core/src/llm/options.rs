@@ -1,8 +1,8 @@
 //! The settings of a request that the contract has no field for.
 
-use serde::de::DeserializeOwned;
-
-use super::{ServerTool, ToolChoice, ToolDefinition};
+use super::option_value::read_json;
+use super::server_tool::ServerTool;
+use super::tool::{ToolChoice, ToolDefinition};
 
 /// The most stop sequences of one request, which is OpenAI's limit.
 const MAX_STOPS: usize = 4;
@@ -195,11 +195,6 @@ fn stop(value: &str) -> Result<Vec<String>, String> {
         ));
     }
     Ok(texts)
-}
-
-/// Reads the JSON value of an option.
-pub(super) fn read_json<T: DeserializeOwned>(name: &str, form: &str, value: &str) -> Result<T, String> {
-    serde_json::from_str(value).map_err(|error| format!("option `{name}` is not {form}: {error}"))
 }
 
 #[cfg(test)]

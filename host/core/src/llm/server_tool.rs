@@ -10,7 +10,7 @@ use std::fmt;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::options::read_json;
+use super::option_value::read_json;
 
 /// The most uses of a tool in one model call, if neither the request nor the grant sets another number.
 pub const DEFAULT_MAX_USES: u32 = 5;

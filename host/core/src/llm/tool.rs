@@ -6,6 +6,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::option_value::read_json;
+
 /// The most tools of one request. OpenAI accepts 128; more of them make every model choose badly.
 const MAX_TOOLS: usize = 128;
 /// The most bytes of a tool's name, as both vendors set it.
@@ -44,8 +46,7 @@ impl ToolDefinition {
     ///
     /// Returns the reason if it is not a list of 1 to 128 tools with different names.
     pub fn read_list(text: &str) -> Result<Vec<Self>, String> {
-        let tools: Vec<Self> =
-            serde_json::from_str(text).map_err(|error| format!("option `tools` is not a list of tools: {error}"))?;
+        let tools: Vec<Self> = read_json("tools", "a list of tools", text)?;
         if tools.is_empty() || tools.len() > MAX_TOOLS {
             return Err(format!(
                 "option `tools` has {} tools; 1 to {MAX_TOOLS} are possible",

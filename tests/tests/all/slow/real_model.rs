@@ -7,9 +7,10 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use agenthost_tests::env::{Output, Running, TestEnv};
@@ -20,6 +21,9 @@ use agenthost_tests::server::{Request, Server, config};
 use serde_json::{Value, json};
 
 use crate::{guest, machine_for, questions, run_json};
+
+/// The signal of an illegal instruction.
+const SIGILL: i32 = 4;
 
 const GROUP: &str = "real-model";
 /// The requests that the server works on at once; it queues all others.
@@ -53,9 +57,26 @@ fn installed() -> Result<(PathBuf, PathBuf), String> {
         .filter_map(|entry| Some(entry.ok()?.path()))
         .find(|path| path.extension() == Some(OsStr::new("gguf")));
     match model {
-        Some(model) if program.is_file() => Ok((program, model)),
+        Some(model) if program.is_file() => runs_here(&program, &model).map(|()| (program, model)),
         _ => Err(format!("{} has no llama-server or no model", dir.display())),
     }
+}
+
+/// Returns an error if the program has instructions that the processor of this machine does not: it then ends by a signal
+/// while it loads the model. The first call starts it once.
+fn runs_here(program: &Path, model: &Path) -> Result<(), String> {
+    static RUNS: OnceLock<Result<(), String>> = OnceLock::new();
+    let probe = || {
+        let server = ForeignServer::start({
+            let (program, model) = (program.to_owned(), model.to_owned());
+            move |port| command(&program, &model, port)
+        });
+        match server.ended_before("/health").and_then(|status| status.signal()) {
+            Some(SIGILL) => Err("llama-server ends with an illegal instruction on this processor".to_owned()),
+            _ => Ok(()),
+        }
+    };
+    RUNS.get_or_init(probe).clone()
 }
 
 fn command(program: &Path, model: &Path, port: u16) -> Command {
@@ -86,6 +107,7 @@ impl RealModel {
     /// The server, ready to answer, if it is installed; prints a note if it is not.
     fn start() -> Option<Self> {
         static TURN: Mutex<()> = Mutex::new(());
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let (program, model) = match installed() {
             Ok(found) => found,
             Err(why) => {
@@ -93,7 +115,6 @@ impl RealModel {
                 return None;
             }
         };
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         optional::runs(GROUP);
         let mut server = ForeignServer::start(move |port| command(&program, &model, port));
         server.wait_for("/health");

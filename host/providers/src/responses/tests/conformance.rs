@@ -88,7 +88,7 @@ fn exchange(case: &str) -> Option<Exchange> {
                 thought(), commentary, called(1, "Oslo"), called(2, "Rome"),
                 {"type": "function_call_output", "call_id": "call_1", "output": "12 °C"},
                 {"type": "function_call_output", "call_id": "call_2", "output": "Error: no such city"},
-                {"role": "user", "content": [{"type": "input_text", "text": "Go on."}]},
+                {"role": "user", "content": "Go on."},
             ]);
             let items = calls.as_array().unwrap().clone();
             items.into_iter().fold(says(&calls).next("/input", sent), Exchange::back)
