@@ -729,6 +729,31 @@ fn a_project_narrows_the_operators_tools_and_lifts_them_only_with_trust() {
 }
 
 #[test]
+fn a_project_takes_no_tool_that_the_operator_grants_to_a_name() {
+    let user = "[grants.\"demo:scan\"]\nserver-tools = { web-search = { max-uses = 4 } }";
+    for tools in ["{ web-search = { max-uses = 4 } }", "{ web-search = { max-uses = 1 } }"] {
+        // The file grants nothing beyond the operator's own, so it needs no trust, but its plugins do.
+        let scratch = searching(tools).user(user);
+        scratch.write("project/evil.wasm", "");
+        let (config, plugin) = (scratch.load(), scratch.env().cwd().join("evil.wasm"));
+        let withheld = || server_tools::withheld(&config, "demo:scan", &plugin).unwrap();
+        let note = withheld().expect("the folder is not trusted");
+        assert!(
+            note.starts_with("evil.wasm calls itself demo:scan, but you do not trust its folder, so it does not get"),
+            "{note}"
+        );
+        assert_eq!(server_tools::withheld(&config, "demo:other", &plugin).unwrap(), None);
+        accept(&scratch.env(), Path::new(FILE)).unwrap();
+        assert_eq!(withheld(), None);
+        assert!(
+            server_tools::withheld(&config, "demo:scan", "/gone.wasm".as_ref())
+                .unwrap()
+                .is_some()
+        );
+    }
+}
+
+#[test]
 fn a_key_source_is_the_projects_to_choose_where_it_is_its_own() {
     let user = "[providers.corp]\nkind = \"openai\"\nbase-url = \"https://corp.example\"\nkey-env = \"CORP\"";
     let asks = |provider: &str, field: &str| {
