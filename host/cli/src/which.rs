@@ -147,10 +147,7 @@ pub(super) fn server_tools(given: &[String]) -> Result<ServerToolGrants> {
         let (name, uses) = text
             .split_once('=')
             .map_or((text.as_str(), None), |(n, u)| (n, Some(u)));
-        let kind = ServerToolKind::from_name(name).ok_or_else(|| {
-            let known = ServerToolKind::ALL.map(ServerToolKind::name);
-            wrong(format!("`{name}` is not one of {}", known.join(", ")))
-        })?;
+        let kind = name.parse::<ServerToolKind>().map_err(wrong)?;
         let number = |uses: &str| uses.parse().map_err(|_| wrong(format!("`{uses}` is not a number")));
         let bounds = ServerToolGrant {
             max_uses: uses.map(number).transpose()?,
@@ -243,7 +240,7 @@ mod tests {
         for (text, why) in [
             (
                 "shell",
-                "--server-tool shell: `shell` is not one of web-search, web-fetch",
+                "--server-tool shell: `shell` is not a tool of a provider; the known ones are web-search and web-fetch",
             ),
             ("web-search=", "--server-tool web-search=: `` is not a number"),
             (

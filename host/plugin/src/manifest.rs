@@ -87,7 +87,7 @@ impl Manifest {
     /// let mut manifest: Manifest = serde_json::from_str(r#"{"format": 1, "server-tools": {"web-search": {"max-uses": 3}}}"#)?;
     /// assert_eq!(manifest.server_tools()?.to_string(), "web-search (3 uses a call)");
     /// manifest.server_tools = serde_json::json!(["shell"]);
-    /// assert!(manifest.server_tools().is_err_and(|why| why.starts_with("unknown tool `shell`")));
+    /// assert!(manifest.server_tools().is_err_and(|why| why.starts_with("`shell` is not a tool of a provider")));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///

@@ -6,11 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::option_value::read_json;
+use crate::nearest::nearest;
 
 /// The most uses of a tool in one model call, if neither the request nor the grant sets another number.
 pub const DEFAULT_MAX_USES: u32 = 5;
@@ -20,7 +22,15 @@ pub const MOST_USES: u32 = 100;
 const MAX_DOMAINS: usize = 100;
 
 /// The kind of a tool that a provider runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+///
+/// ```
+/// use agenthost_core::llm::ServerToolKind;
+///
+/// assert_eq!("web-fetch".parse(), Ok(ServerToolKind::WebFetch));
+/// let why = "web-serch".parse::<ServerToolKind>();
+/// assert_eq!(why, Err("`web-serch` is not a tool of a provider; the nearest is `web-search`".to_owned()));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ServerToolKind {
     /// Searches the web.
@@ -46,23 +56,33 @@ impl ServerToolKind {
             Self::WebFetch => "web-fetch",
         }
     }
+}
 
-    /// Returns the kind with this name.
-    ///
-    /// ```
-    /// use agenthost_core::llm::ServerToolKind;
-    ///
-    /// assert_eq!(ServerToolKind::from_name("web-fetch"), Some(ServerToolKind::WebFetch));
-    /// assert_eq!(ServerToolKind::from_name("shell"), None);
-    /// ```
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
+impl FromStr for ServerToolKind {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let names = Self::ALL.map(Self::name);
+        let kind = Self::ALL.into_iter().find(|kind| kind.name() == name);
+        kind.ok_or_else(|| match nearest(name, names.into_iter()) {
+            Some(near) => format!("`{name}` is not a tool of a provider; the nearest is `{near}`"),
+            None => format!(
+                "`{name}` is not a tool of a provider; the known ones are {}",
+                names.join(" and ")
+            ),
+        })
     }
 }
 
 impl fmt::Display for ServerToolKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for ServerToolKind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_text(deserializer)
     }
 }
 
@@ -92,7 +112,7 @@ impl Domain {
     }
 }
 
-impl std::str::FromStr for Domain {
+impl FromStr for Domain {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -123,7 +143,22 @@ impl fmt::Display for Domain {
 
 impl<'de> Deserialize<'de> for Domain {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+        from_text(deserializer)
+    }
+}
+
+fn from_text<'de, D: Deserializer<'de>, T: FromStr<Err = String>>(deserializer: D) -> Result<T, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+}
+
+/// Reads a list of domains that is there. An empty one would mean all domains.
+fn some_domains<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Domain>, D::Error> {
+    let domains = Vec::deserialize(deserializer)?;
+    match domains.is_empty() {
+        true => Err(D::Error::custom(
+            "a list of domains is empty; leave it out for all domains",
+        )),
+        false => Ok(domains),
     }
 }
 
@@ -135,10 +170,10 @@ pub struct ServerToolGrant {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_uses: Option<u32>,
     /// The domains that the tool may use, with their subdomains; empty for all.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "some_domains", skip_serializing_if = "Vec::is_empty")]
     pub allowed_domains: Vec<Domain>,
     /// The domains that the tool may not use. Excludes `allowed_domains`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "some_domains", skip_serializing_if = "Vec::is_empty")]
     pub blocked_domains: Vec<Domain>,
 }
 
@@ -364,10 +399,10 @@ pub struct ServerTool {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_uses: Option<u32>,
     /// The domains that the tool may use, with their subdomains; empty for all.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "some_domains", skip_serializing_if = "Vec::is_empty")]
     pub allowed_domains: Vec<Domain>,
     /// The domains that the tool may not use. Excludes `allowed_domains`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "some_domains", skip_serializing_if = "Vec::is_empty")]
     pub blocked_domains: Vec<Domain>,
 }
 
@@ -551,7 +586,16 @@ mod tests {
                 r#"[{"kind": "web-search", "allowed-domains": ["a.com"], "blocked-domains": ["b.com"]}]"#,
                 "exclude",
             ),
-            (r#"[{"kind": "code-execution"}]"#, "code-execution"),
+            (r#"[{"kind": "web-serch"}]"#, "the nearest is `web-search`"),
+            // An empty list would mean all domains.
+            (
+                r#"[{"kind": "web-search", "allowed-domains": []}]"#,
+                "a list of domains is empty",
+            ),
+            (
+                r#"[{"kind": "web-search", "blocked-domains": []}]"#,
+                "a list of domains is empty",
+            ),
             (r#"[{"kind": "web-search", "type": "mcp"}]"#, "unknown field `type`"),
         ] {
             let why = ServerTool::read_list(list).unwrap_err();
