@@ -70,12 +70,17 @@ impl PluginArgs {
         if has_dirs && !uses_some {
             printer.note(&format!("{} reads no files: --dir gives it nothing", plugin.id().name));
         }
-        let asked = info.server_tools();
-        for kind in tools.into_iter().filter(|kind| asked.get(*kind).is_none()) {
-            printer.note(&format!(
-                "{} does not ask for {kind}: --server-tool gives it nothing",
-                plugin.id().name
-            ));
+        let name = &plugin.id().name;
+        for kind in tools {
+            match info.server_tools() {
+                Ok(asked) if asked.get(kind).is_some() => {}
+                Ok(_) => printer.note(&format!(
+                    "{name} does not ask for {kind}: --server-tool gives it nothing"
+                )),
+                Err(why) => printer.note(&format!(
+                    "the `server-tools` of {name} are invalid, so --server-tool gives it nothing: {why}"
+                )),
+            }
         }
         Ok(plugin)
     }

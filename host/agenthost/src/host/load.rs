@@ -445,7 +445,7 @@ impl<'a> Loader<'a> {
             None => None,
         };
         let is_withheld = withheld.is_some();
-        notes.extend(withheld.filter(|_| !plugin.server_tools().is_empty()));
+        notes.extend(withheld.filter(|_| plugin.server_tools().is_ok_and(|asked| !asked.is_empty())));
         let given = match self.above.is_empty() {
             true => std::mem::take(&mut self.server_tools),
             false => ServerToolGrants::default(),

@@ -257,6 +257,27 @@ impl ServerToolGrant {
         })
     }
 
+    /// Explains why [`ServerToolGrant::within`] leaves no domain, as the end of a sentence. Returns an empty text if both
+    /// grants just name different domains.
+    #[doc(hidden)]
+    pub fn no_domain_left(&self, ceiling: &Self) -> String {
+        let within = |allowed: &Self, blocked: &Self| {
+            let mut pairs = allowed.allowed_domains.iter().flat_map(|allowed| {
+                let below = blocked.blocked_domains.iter().find(|blocked| allowed.covers(blocked));
+                below
+                    .filter(|below| *below != allowed)
+                    .map(|below| (allowed.clone(), below.clone()))
+            });
+            pairs.next()
+        };
+        match within(self, ceiling).or_else(|| within(ceiling, self)) {
+            Some((allowed, blocked)) => format!(
+                "; {allowed} is left out because {blocked} below it is blocked, and a provider takes only one of both lists"
+            ),
+            None => String::new(),
+        }
+    }
+
     /// Returns whether this grant allows everything that `other` does.
     ///
     /// ```
@@ -349,6 +370,23 @@ impl ServerToolGrants {
     /// Returns the grant of one tool.
     pub fn get(&self, kind: ServerToolKind) -> Option<&ServerToolGrant> {
         self.0.get(&kind)
+    }
+
+    /// Returns the same tools, each with its number of uses written out.
+    ///
+    /// ```
+    /// use agenthost_core::llm::ServerToolGrants;
+    ///
+    /// let grants: ServerToolGrants = serde_json::from_str(r#"{"web-search": {}}"#)?;
+    /// assert_eq!(serde_json::to_string(&grants.with_uses())?, r#"{"web-search":{"max-uses":5}}"#);
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_uses(mut self) -> Self {
+        for grant in self.0.values_mut() {
+            grant.max_uses = Some(grant.uses());
+        }
+        self
     }
 
     /// Returns the tools that both grant, each with the narrower bounds.
@@ -452,8 +490,11 @@ impl ServerTool {
         if let Some(domain) = self.allowed_domains.iter().find(outside) {
             return Err(format!("the domain {domain} is not granted for {}", self.kind));
         }
-        let bounds = self.bounds().within(grant);
-        let bounds = bounds.ok_or_else(|| format!("no domain that is granted for {} is left", self.kind))?;
+        let asked = self.bounds();
+        let bounds = asked.within(grant).ok_or_else(|| {
+            let why = asked.no_domain_left(grant);
+            format!("no domain that is granted for {} is left{why}", self.kind)
+        })?;
         let asked = self.max_uses.unwrap_or(grant.uses());
         Ok(Self {
             kind: self.kind,
@@ -493,17 +534,17 @@ mod tests {
             (
                 r#"{"allowed-domains": ["b.com"]}"#,
                 r#"{"allowed-domains": ["a.com"]}"#,
-                Err("b.com is not granted"),
+                Err("the domain b.com is not granted for web-search"),
             ),
             (
                 r#"{"allowed-domains": ["a.com"]}"#,
                 r#"{"allowed-domains": ["x.a.com"]}"#,
-                Err("a.com is not granted"),
+                Err("the domain a.com is not granted for web-search"),
             ),
             (
                 r#"{"allowed-domains": ["x.b.com"]}"#,
                 r#"{"blocked-domains": ["b.com"]}"#,
-                Err("x.b.com is not granted"),
+                Err("the domain x.b.com is not granted for web-search"),
             ),
             (
                 r#"{"blocked-domains": ["c.com"]}"#,
@@ -513,7 +554,20 @@ mod tests {
             (
                 r#"{"blocked-domains": ["a.com"]}"#,
                 r#"{"allowed-domains": ["a.com"]}"#,
-                Err("no domain"),
+                Err("no domain that is granted for web-search is left"),
+            ),
+            (
+                r#"{"blocked-domains": ["x.a.com", "c.com"]}"#,
+                r#"{"allowed-domains": ["a.com", "b.com"]}"#,
+                Ok(r#"{"max-uses":5,"allowed-domains":["b.com"]}"#),
+            ),
+            (
+                r#"{"blocked-domains": ["x.a.com"]}"#,
+                r#"{"allowed-domains": ["a.com"]}"#,
+                Err(
+                    "no domain that is granted for web-search is left; a.com is left out because x.a.com below it is blocked, \
+                     and a provider takes only one of both lists",
+                ),
             ),
         ] {
             let bounds = grant(asked);
@@ -531,7 +585,7 @@ mod tests {
                         "{asked} of {granted}"
                     );
                 }
-                (Err(why), Err(expected)) => assert!(why.contains(expected), "{asked} of {granted}: {why}"),
+                (Err(why), Err(expected)) => assert!(why.ends_with(expected), "{asked} of {granted}: {why}"),
                 (got, _) => panic!("{asked} of {granted}: {got:?}"),
             }
         }
