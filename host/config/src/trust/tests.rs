@@ -709,8 +709,9 @@ fn a_project_narrows_the_operators_tools_and_lifts_them_only_with_trust() {
     assert_eq!(
         config.notes(),
         [
-            "agenthost.toml:2: grants.demo:scan.server-tools stays at your web-search (4 uses a call), not web-search \
-             (9 uses a call, only a.com); web-fetch (5 uses a call); `agenthost trust agenthost.toml` lifts it"
+            "agenthost.toml:2: grants.demo:scan.server-tools is web-search (4 uses a call, only a.com), not web-search \
+             (9 uses a call, only a.com); web-fetch (5 uses a call), because of your web-search (4 uses a call); `agenthost \
+             trust agenthost.toml` lifts it"
         ]
     );
     assert_eq!(
@@ -723,6 +724,20 @@ fn a_project_narrows_the_operators_tools_and_lifts_them_only_with_trust() {
         shown(&scratch.load()),
         "web-search (9 uses a call, only a.com); web-fetch (5 uses a call)"
     );
+    for (own, granted) in [
+        (
+            "server-tools = { web-search = { allowed-domains = [\"b.com\"] } }",
+            "web-search (5 uses a call, only b.com)",
+        ),
+        ("models = []", "entry without tools"),
+    ] {
+        let held = searching("{ web-search = { max-uses = 3, allowed-domains = [\"a.com\"] } }");
+        let config = held.user(&format!("[grants.\"demo:scan\"]\n{own}")).load();
+        assert!(config.grant("demo:scan").server_tools.is_empty());
+        let note = config.notes().concat();
+        let said = format!("is none, not web-search (3 uses a call, only a.com), because of your {granted}; ");
+        assert!(note.contains(&said), "{note}");
+    }
     // An entry that does not name the tools grants none, as for directories.
     let silent = Scratch::project("[grants.\"demo:scan\"]\nmodels = []").user(user);
     assert!(silent.load().grant("demo:scan").server_tools.is_empty());
