@@ -17,7 +17,13 @@ TOOLS = [
     {"name": "time", "input_schema": transform_schema(Time), "strict": True},
 ]
 SEARCH = {"type": "web_search_20250305", "name": "web_search", "max_uses": 3, "allowed_domains": ["example.com"]}
-FETCH = {"type": "web_fetch_20250910", "name": "web_fetch", "max_uses": 2, "citations": {"enabled": True}}
+FETCH = {
+    "type": "web_fetch_20250910",
+    "name": "web_fetch",
+    "max_uses": 2,
+    "citations": {"enabled": True},
+    "max_content_tokens": 10_000,
+}
 
 
 class Calls:

@@ -100,9 +100,9 @@ pub trait Provider: Send + Sync + fmt::Debug {
         Caching::None
     }
 
-    /// Returns whether the service can run this tool for a request.
-    fn runs(&self, _tool: ServerToolKind) -> bool {
-        false
+    /// Returns the reason why the service cannot run this tool for a request; `None` if it can.
+    fn lacks(&self, tool: &ServerTool) -> Option<String> {
+        Some(format!("its provider has no {}", tool.kind))
     }
 }
 
@@ -131,8 +131,8 @@ impl<P: Provider + ?Sized> Provider for Arc<P> {
         (**self).caching()
     }
 
-    fn runs(&self, tool: ServerToolKind) -> bool {
-        (**self).runs(tool)
+    fn lacks(&self, tool: &ServerTool) -> Option<String> {
+        (**self).lacks(tool)
     }
 }
 

@@ -11,6 +11,7 @@
 //!
 //! Left out: batches, and every other tool of the vendor.
 
+mod citations;
 mod error;
 mod server_tools;
 mod stream;
@@ -23,14 +24,14 @@ use super::conversation::{Block, Content, Conversation, Media, Speaker, invalid}
 use super::draft::Draft;
 use super::error::ProviderSetupError;
 use super::http::{Auth, Bounds, Endpoint, HttpResponse, count, detail};
-use super::schema::Dialect;
-use super::service::{Service, Wire};
+use super::schema::{Dialect, Scarce};
+use super::service::{Service, Variant, Wire};
 use super::structured::{Asked, Form};
-use super::tools::Parameters;
+use super::tools;
 use agenthost_core::llm::extension::ToolArguments;
 use agenthost_core::llm::{
-    CacheTtl, Caching, Citation, Counting, Options, ProviderError, Request, Role, ServerToolKind, Stop, Thinking,
-    ToolCall, ToolChoice, Usage,
+    CacheTtl, Caching, Counting, Options, ProviderError, Request, Role, ServerTool, Stop, Thinking, ToolCall,
+    ToolChoice, Usage,
 };
 
 const BASE_URL: &str = "https://api.anthropic.com";
@@ -95,10 +96,13 @@ impl Wire for Messages {
     const SUMMARY: &'static str = "anthropic";
     const COUNTING: Counting = Counting::AsUsed;
     const CACHING: Caching = Caching::Marked;
-    const SERVER_TOOLS: &'static [ServerToolKind] = &ServerToolKind::ALL;
 
-    fn encode(&self, request: &Request, form: Form) -> Result<Value, ProviderError> {
-        encode(request, form)
+    fn lacks(_tool: &ServerTool) -> Option<String> {
+        None
+    }
+
+    fn encode(&self, request: &Request, variant: &Variant) -> Result<Value, ProviderError> {
+        encode(request, variant.form)
     }
 
     fn assembled(events: Vec<Value>, _ended: bool) -> Assembled {
@@ -130,7 +134,8 @@ fn encode(request: &Request, form: Form) -> Result<Value, ProviderError> {
             request.model
         )));
     }
-    let Asked { system, schema, .. } = Asked::of(request, form, Dialect::Anthropic);
+    let asked = Asked::of(request, form, Dialect::Anthropic);
+    let (system, schema) = (asked.system, asked.schema);
     let mut body = Map::new();
     body.insert("model".into(), json!(request.model));
     body.insert("max_tokens".into(), json!(request.max_tokens));
@@ -153,7 +158,7 @@ fn encode(request: &Request, form: Form) -> Result<Value, ProviderError> {
     if let Some(system) = system {
         body.insert("system".into(), system);
     }
-    let tools = tools(options);
+    let tools = definitions(options, asked.scarce);
     if !tools.is_empty() {
         body.insert("tools".into(), Value::Array(tools));
     }
@@ -203,7 +208,9 @@ fn thinks_always(model: &str) -> bool {
     })
 }
 
-fn tools(options: &Options) -> Vec<Value> {
+/// Returns the definitions of all tools. The vendor enforces the schemas of the first strict ones, as long as they and the
+/// schema of the reply, whose parts are `scarce`, have no more than it accepts.
+fn definitions(options: &Options, mut scarce: Scarce) -> Vec<Value> {
     let mut strict = 0;
     let mut tools: Vec<Value> = Vec::new();
     for tool in &options.tools {
@@ -211,10 +218,12 @@ fn tools(options: &Options) -> Vec<Value> {
         if !tool.description.is_empty() {
             definition.insert("description".into(), json!(tool.description));
         }
-        let parameters = Parameters::of(tool, Dialect::Anthropic);
-        if parameters.is_strict && strict < MAX_STRICT {
+        let fitted = tools::strict(tool, Dialect::Anthropic).filter(|_| strict < MAX_STRICT);
+        let sum = fitted.as_ref().and_then(|fitted| scarce.plus(fitted.scarce));
+        if let (Some(fitted), Some(sum)) = (fitted, sum) {
             strict += 1;
-            definition.insert("input_schema".into(), parameters.schema);
+            scarce = sum;
+            definition.insert("input_schema".into(), fitted.schema);
             definition.insert("strict".into(), json!(true));
         } else {
             definition.insert("input_schema".into(), tool.parameters.clone());
@@ -321,7 +330,7 @@ fn encode_content(content: &Content<'_>) -> Value {
             let mut block = json!({"type": "text", "text": text});
             let cited: Vec<_> = citations.iter().filter_map(|citation| citation.echo.as_ref()).collect();
             if let Some(members) = block.as_object_mut().filter(|_| !cited.is_empty()) {
-                let cited = cited.into_iter().map(|echo| echo.block.clone());
+                let cited = cited.into_iter().map(|echo| citations::returned(&echo.block));
                 members.insert("citations".into(), cited.collect());
             }
             block
@@ -333,7 +342,8 @@ fn encode_content(content: &Content<'_>) -> Value {
             None => tool_use(call),
         },
         Content::ToolResult(result) => {
-            let mut block = json!({"type": "tool_result", "tool_use_id": id(&result.id), "content": result.content});
+            let mut block =
+                json!({"type": "tool_result", "tool_use_id": call_id(&result.id), "content": result.content});
             if let Some(members) = block.as_object_mut().filter(|_| result.is_error) {
                 members.insert("is_error".into(), json!(true));
             }
@@ -350,11 +360,11 @@ fn tool_use(call: &ToolCall) -> Value {
         // The form that the vendor documents for arguments that a model got wrong.
         ToolArguments::Invalid(text) => json!({"INVALID_JSON": text}),
     };
-    json!({"type": "tool_use", "id": id(&call.id), "name": call.name, "input": input})
+    json!({"type": "tool_use", "id": call_id(&call.id), "name": call.name, "input": input})
 }
 
 /// The id of a call as the API accepts it. Other services write other characters.
-fn id(id: &str) -> String {
+fn call_id(id: &str) -> String {
     let fit = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
     id.chars().map(fit).collect()
 }
@@ -377,7 +387,7 @@ fn decode(body: &Value, draft: &mut Draft<'_>) -> Result<Stop, &'static str> {
                 draft.text(text("text").ok_or("a text block has no text")?);
                 let citations = block.get("citations").and_then(Value::as_array);
                 for citation in citations.into_iter().flatten() {
-                    draft.citation(citation_of(citation, &uses), Some(citation));
+                    draft.citation(citations::read(citation, &uses), Some(citation));
                 }
             }
             Some("thinking" | "redacted_thinking") => {
@@ -387,14 +397,15 @@ fn decode(body: &Value, draft: &mut Draft<'_>) -> Result<Stop, &'static str> {
             Some("tool_use") if draft.keeps_blocks() => {
                 let name = text("name").ok_or("a tool call of the answer has no name")?;
                 let arguments = match block.get("input") {
-                    Some(Value::Object(input)) => ToolArguments::Object(input.clone()),
+                    Some(Value::Object(input)) => ToolArguments::of(Value::Object(input.clone())),
                     None | Some(Value::Null) => ToolArguments::read(""),
                     Some(Value::String(text)) => super::tools::arguments(text),
                     Some(other) => ToolArguments::Invalid(other.to_string()),
                 };
                 let id = draft.id(text("id"));
-                // Only the form of the API can go back.
-                let is_sound = text("id") == Some(&id) && block.get("input").is_some_and(Value::is_object);
+                // Only the form of the API can go back, and with the id that the result will have.
+                let is_sound =
+                    text("id") == Some(&id) && call_id(&id) == id && block.get("input").is_some_and(Value::is_object);
                 draft.tool_call(id, name, arguments, Some(block).filter(|_| is_sound), tool_use);
             }
             Some(kind) => {
@@ -422,18 +433,6 @@ fn decode(body: &Value, draft: &mut Draft<'_>) -> Result<Stop, &'static str> {
         word("explanation").or_else(|| word("category")).map(str::to_owned)
     });
     Ok(stop)
-}
-
-fn citation_of(citation: &Value, uses: &server_tools::ServerUses) -> Citation {
-    let text = |name: &str| citation.get(name).and_then(Value::as_str);
-    let title = text("title").or_else(|| text("document_title"));
-    let url = text("url").or_else(|| uses.url_of_page(title)).unwrap_or_default();
-    Citation {
-        url: url.to_owned(),
-        title: title.map(str::to_owned),
-        quote: text("cited_text").map(str::to_owned),
-        ..Citation::default()
-    }
 }
 
 /// The token counts of a body; `None` if there are none. This API's `input_tokens` do *not* include the tokens that

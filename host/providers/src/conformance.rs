@@ -411,8 +411,21 @@ pub(crate) async fn run(open: impl Fn(&str) -> Box<dyn Tested>, exchange: impl F
             assert_eq!(error.kind, ProviderErrorKind::InvalidRequest, "{name}");
             assert!(error.to_string().contains(expected), "{name}: {error}");
             assert!(unused.seen().is_empty(), "{name}");
+            let lacks = request
+                .options
+                .server_tools
+                .iter()
+                .find_map(|tool| open(&unused.url()).lacks(tool));
+            let is_known = request.options.server_tools.is_empty() || lacks.is_some_and(|why| why.contains(expected));
+            assert!(is_known, "{kind}, {name}: the host is told before it asks");
             continue;
         }
+        let lacks = request
+            .options
+            .server_tools
+            .iter()
+            .find_map(|tool| open(&unused.url()).lacks(tool));
+        assert_eq!(lacks, None, "{kind}, {name}");
         let exchange = exchange(name).unwrap_or_else(|| panic!("{kind} has no JSON for the case {name:?}"));
         let server = Server::replying(exchange.status, &[], &exchange.says.to_string()).await;
         let provider = open(&server.url());

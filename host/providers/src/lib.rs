@@ -19,6 +19,7 @@ pub mod openai;
 mod openai_api;
 mod quota;
 pub mod reasoning;
+mod refusals;
 pub mod responses;
 pub mod schema;
 pub mod script;

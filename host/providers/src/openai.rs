@@ -1,7 +1,8 @@
 //! OpenAI's chat completions API, without streaming, which most model servers implement.
 //!
 //! The variations of other servers are accepted: no key, no usage, content as parts or `null`, an error with a status
-//! of success, a numeric error code, a stream that was not asked for, calls of tools without ids. If strict structured
+//! of success, a numeric error code, a stream that was not asked for, calls of tools without ids, one call as a
+//! `function_call`. If strict structured
 //! output cannot express a schema, the schema becomes part of the system text, see
 //! [`schema::fit`](crate::schema::fit). The cache option and a marked prefix are not sent, because these services cache
 //! prompts automatically.
@@ -22,16 +23,17 @@ use serde_json::{Map, Value, json};
 
 pub use self::max_tokens::MaxTokensField;
 use super::body::Assembled;
-use super::conversation::{Content, Conversation, Speaker, Turn};
+use super::conversation::{self, Content, Conversation, Speaker, Turn};
 use super::draft::Draft;
 use super::error::ProviderSetupError;
 use super::http::{Auth, Bounds, Endpoint, HttpResponse};
 use super::openai_api::{self, CallInReply};
+use super::refusals::Feature;
 use super::schema::Dialect;
-use super::service::{Service, Wire};
-use super::structured::{Asked, Form};
+use super::service::{Service, Variant, Wire};
+use super::structured::Asked;
 use agenthost_core::llm::{
-    Caching, Citation, Counting, ProviderError, Request, Role, Stop, ToolCall, ToolChoice, Usage,
+    Caching, Citation, Counting, ProviderError, Request, Role, ServerTool, Stop, ToolCall, ToolChoice, Usage,
 };
 
 const SPEAKER: Speaker = Speaker {
@@ -103,8 +105,15 @@ impl Wire for Chat {
     const COUNTING: Counting = Counting::UpFront;
     const CACHING: Caching = Caching::Automatic;
 
-    fn encode(&self, request: &Request, form: Form) -> Result<Value, ProviderError> {
-        encode(request, self.max_tokens, form)
+    fn lacks(tool: &ServerTool) -> Option<String> {
+        Some(format!(
+            "its provider has no {} on chat completions; if the service has the Responses API, set kind = \"openai-responses\"",
+            tool.kind
+        ))
+    }
+
+    fn encode(&self, request: &Request, variant: &Variant) -> Result<Value, ProviderError> {
+        encode(request, self.max_tokens, variant)
     }
 
     fn assembled(events: Vec<Value>, ended: bool) -> Assembled {
@@ -127,24 +136,25 @@ impl Wire for Chat {
         decode(body, draft)
     }
 
-    fn explain(&self, endpoint: &Endpoint, _request: &Request, error: ProviderError) -> ProviderError {
+    fn explain(&self, endpoint: &Endpoint, error: ProviderError) -> ProviderError {
         error::explain(endpoint, error, self.max_tokens)
+    }
+
+    fn refused(request: &Request, error: &ProviderError) -> Option<Feature> {
+        let blocks: Vec<Value> = conversation::echoes(request, SPEAKER.wire).collect();
+        let names = blocks.iter().flat_map(own_members).map(|(name, _)| name.as_str());
+        error::refuses_one_of(error, names).then_some(Feature::OwnMembers)
     }
 }
 
-fn encode(request: &Request, max_tokens: MaxTokensField, form: Form) -> Result<Value, ProviderError> {
+fn encode(request: &Request, max_tokens: MaxTokensField, variant: &Variant) -> Result<Value, ProviderError> {
     let options = &request.options;
-    if !options.server_tools.is_empty() {
-        let names = openai_api::names(&options.server_tools);
-        let mut error = SPEAKER.cannot(&format!("has no {names} on chat completions"));
-        error.setting = Some(error::RESPONSES);
-        return Err(error);
-    }
     let Asked {
         system,
         schema,
         any_object,
-    } = Asked::of(request, form, Dialect::OpenAi);
+        ..
+    } = Asked::of(request, variant.form, Dialect::OpenAi);
     let mut body = Map::new();
     body.insert("model".into(), json!(request.model));
     let mut messages = Vec::new();
@@ -154,7 +164,7 @@ fn encode(request: &Request, max_tokens: MaxTokensField, form: Form) -> Result<V
     for turn in Conversation::of(request, &SPEAKER)?.turns {
         match turn.role {
             Role::User => encode_user(&turn, &mut messages),
-            Role::Assistant => messages.push(encode_assistant(&turn)),
+            Role::Assistant => messages.push(encode_assistant(&turn, variant.has(Feature::OwnMembers))),
         }
     }
     body.insert("messages".into(), Value::Array(messages));
@@ -228,7 +238,8 @@ fn encode_user(turn: &Turn<'_>, messages: &mut Vec<Value>) {
     }
 }
 
-fn encode_assistant(turn: &Turn<'_>) -> Value {
+/// Writes the message of the model, with the members that the service wrote if it takes them.
+fn encode_assistant(turn: &Turn<'_>, with_own: bool) -> Value {
     let mut message = Map::from_iter([
         ("role".to_owned(), json!("assistant")),
         ("content".to_owned(), Value::Null),
@@ -242,13 +253,10 @@ fn encode_assistant(turn: &Turn<'_>) -> Value {
             }),
             // The members of a message, and parts of its content.
             Content::Echo(block) => {
-                for (name, value) in block.as_object().into_iter().flatten() {
-                    match (name.as_str(), value) {
-                        ("content", Value::Array(own)) => parts.extend(own.iter().cloned()),
-                        (name, _) if KNOWN.contains(&name) => {}
-                        _ => drop(message.insert(name.clone(), value.clone())),
-                    }
-                }
+                let own = block.get("content").and_then(Value::as_array);
+                parts.extend(own.into_iter().flatten().cloned());
+                let own = own_members(block).filter(|_| with_own);
+                message.extend(own.map(|(name, value)| (name.clone(), value.clone())));
             }
             other => parts.extend(text_part(other)),
         }
@@ -334,7 +342,13 @@ fn decode(body: &Value, draft: &mut Draft<'_>) -> Result<Stop, &'static str> {
     let citations = list("annotations").filter_map(|annotation| citation_of(annotation.get("url_citation")?));
     citations.for_each(|citation| draft.citation(citation, None));
     if draft.keeps_blocks() {
-        for call in list("tool_calls") {
+        let calls: Vec<Value> = list("tool_calls").cloned().collect();
+        // The only call, as older servers write it.
+        let function_call = message
+            .get("function_call")
+            .filter(|call| calls.is_empty() && call.is_object());
+        let function_call = function_call.map(|function| json!({"function": function}));
+        for call in calls.iter().chain(&function_call) {
             let call = CallInReply {
                 block: call,
                 id_member: "id",
@@ -347,16 +361,23 @@ fn decode(body: &Value, draft: &mut Draft<'_>) -> Result<Stop, &'static str> {
     Ok(stop(reason))
 }
 
+/// The members of a message that only the service understands.
+fn own_members(message: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    let members = message.as_object().into_iter().flatten();
+    members.filter(|(name, _)| !KNOWN.contains(&name.as_str()))
+}
+
 /// Keeps the members of a message that only the service understands.
 fn keep_members(message: &Value, draft: &mut Draft<'_>) {
+    // Without a value, a member says nothing, and not every service accepts it.
     let is_empty = |value: &Value| match value {
-        Value::Null => true,
+        Value::Null | Value::Bool(false) => true,
         Value::String(text) => text.is_empty(),
         Value::Array(items) => items.is_empty(),
-        _ => false,
+        Value::Object(members) => members.is_empty(),
+        Value::Bool(true) | Value::Number(_) => false,
     };
-    let members = message.as_object().into_iter().flatten();
-    let own = members.filter(|(name, value)| !KNOWN.contains(&name.as_str()) && !is_empty(value));
+    let own = own_members(message).filter(|(_, value)| !is_empty(value));
     let own: Map<String, Value> = own.map(|(name, value)| (name.clone(), value.clone())).collect();
     if !own.is_empty() {
         draft.echo(Value::Object(own));

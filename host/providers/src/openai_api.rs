@@ -1,13 +1,13 @@
 //! The parts of OpenAI's two APIs that are the same: names, schemas, token counts and errors.
 
 use agenthost_core::llm::extension::ToolArguments;
-use agenthost_core::llm::{Options, ProviderError, ServerTool, Thinking, ToolCall, ToolResult, Usage};
+use agenthost_core::llm::{Options, ProviderError, Thinking, ToolCall, ToolResult, Usage};
 use serde_json::{Map, Value, json};
 
 use super::draft::Draft;
 use super::http::{BASE_URL, Endpoint, HttpResponse, count, detail};
 use super::schema::{self, Dialect};
-use super::tools::{self, Parameters};
+use super::tools;
 
 /// The vendor's own address.
 pub(crate) const ADDRESS: &str = "https://api.openai.com/v1";
@@ -42,8 +42,10 @@ pub(crate) fn schema_name(schema: Option<&Value>) -> String {
 /// Returns the definition of each tool. `strict` is always written, because the two APIs have different defaults.
 pub(crate) fn functions(options: &Options) -> impl Iterator<Item = Map<String, Value>> + '_ {
     options.tools.iter().map(|tool| {
-        let mut parameters = Parameters::of(tool, Dialect::OpenAi);
-        if let Some(members) = parameters.schema.as_object_mut() {
+        let strict = tools::strict(tool, Dialect::OpenAi);
+        let is_strict = strict.is_some();
+        let mut parameters = strict.map_or_else(|| tool.parameters.clone(), |fitted| fitted.schema);
+        if let Some(members) = parameters.as_object_mut() {
             // The vendor refuses an object without the member.
             members.entry("properties").or_insert_with(|| json!({}));
         }
@@ -51,8 +53,8 @@ pub(crate) fn functions(options: &Options) -> impl Iterator<Item = Map<String, V
         if !tool.description.is_empty() {
             function.insert("description".into(), json!(tool.description));
         }
-        function.insert("parameters".into(), parameters.schema);
-        function.insert("strict".into(), json!(parameters.is_strict));
+        function.insert("parameters".into(), parameters);
+        function.insert("strict".into(), json!(is_strict));
         function
     })
 }
@@ -159,10 +161,4 @@ pub(crate) fn with_address(endpoint: &Endpoint, mut error: ProviderError, path: 
     error.message = format!("{}; the address was {address}{usual}", error.message);
     error.setting = Some(BASE_URL);
     error
-}
-
-/// Returns the names of server tools, for an error.
-pub(crate) fn names(tools: &[ServerTool]) -> String {
-    let names: Vec<_> = tools.iter().map(|tool| tool.kind.name()).collect();
-    names.join(" and ")
 }

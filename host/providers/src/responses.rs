@@ -7,15 +7,13 @@
 //!
 //! The API has no stop sequences and no mark for a failed call: the result of one begins with `Error: `. Web search is
 //! the vendor's only tool of this wire, with a list of allowed domains but none of blocked ones. A limit of uses counts
-//! all tools of the vendor together.
+//! all tools of the vendor together. In a search, the model can also open pages by their addresses. `external_web_access`
+//! would forbid that, but would also limit the search to the vendor's cache, so it is left out.
 //!
 //! Left out: documents, background and stored responses, and every other tool of the vendor.
 
 mod items;
 mod stream;
-
-use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
@@ -27,13 +25,13 @@ use super::draft::Draft;
 use super::error::ProviderSetupError;
 use super::http::{Auth, Bounds, Endpoint, HttpResponse, count};
 use super::openai_api;
+use super::refusals::Feature;
 use super::schema::Dialect;
-use super::service::{Service, Wire};
+use super::service::{Service, Variant, Wire};
 use super::structured::{Asked, Form};
-use super::tools::max_uses;
 use agenthost_core::llm::{
-    Caching, Counting, Options, ProviderError, ProviderErrorKind, Request, Role, ServerToolKind, Stop, ToolCall,
-    ToolChoice, Usage,
+    Caching, Counting, Options, ProviderError, ProviderErrorKind, Request, Role, ServerTool, ServerToolKind, Stop,
+    ToolCall, ToolChoice, Usage,
 };
 
 const SPEAKER: Speaker = Speaker {
@@ -43,11 +41,8 @@ const SPEAKER: Speaker = Speaker {
 };
 
 /// The wire of the Responses API.
-#[derive(Debug, Default)]
-pub struct Responses {
-    /// The models that do not encrypt their reasoning, because they have none.
-    without_encryption: Mutex<BTreeSet<String>>,
-}
+#[derive(Debug)]
+pub struct Responses(());
 
 /// The Responses API at one address with one key.
 pub type OpenAiResponses = Service<Responses>;
@@ -77,13 +72,7 @@ impl Service<Responses> {
     fn bounded(base_url: Option<&str>, key: Option<SecretString>, bounds: Bounds) -> Result<Self, ProviderSetupError> {
         let base_url = base_url.unwrap_or(openai_api::ADDRESS);
         let endpoint = Endpoint::new(base_url, "responses", Auth::Bearer, key, &[], bounds)?;
-        Ok(Self::over(endpoint, Responses::default()))
-    }
-}
-
-impl Responses {
-    fn without_encryption(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.without_encryption.lock().unwrap_or_else(PoisonError::into_inner)
+        Ok(Self::over(endpoint, Responses(())))
     }
 }
 
@@ -92,11 +81,21 @@ impl Wire for Responses {
     const SUMMARY: &'static str = "openai responses";
     const COUNTING: Counting = Counting::UpFront;
     const CACHING: Caching = Caching::Automatic;
-    const SERVER_TOOLS: &'static [ServerToolKind] = &[ServerToolKind::WebSearch];
 
-    fn encode(&self, request: &Request, form: Form) -> Result<Value, ProviderError> {
-        let encrypts = !self.without_encryption().contains(&request.model);
-        encode(request, form, encrypts)
+    fn lacks(tool: &ServerTool) -> Option<String> {
+        match tool.kind {
+            ServerToolKind::WebFetch => {
+                Some("its provider has no web-fetch; use web-search, which also opens pages".to_owned())
+            }
+            ServerToolKind::WebSearch if !tool.blocked_domains.is_empty() => {
+                Some("its provider has no blocked-domains for web-search; use allowed-domains".to_owned())
+            }
+            ServerToolKind::WebSearch => None,
+        }
+    }
+
+    fn encode(&self, request: &Request, variant: &Variant) -> Result<Value, ProviderError> {
+        encode(request, variant.form, variant.has(Feature::EncryptedReasoning))
     }
 
     fn assembled(events: Vec<Value>, _ended: bool) -> Assembled {
@@ -128,27 +127,20 @@ impl Wire for Responses {
         decode(body, draft)
     }
 
-    fn explain(&self, endpoint: &Endpoint, request: &Request, mut error: ProviderError) -> ProviderError {
+    fn explain(&self, endpoint: &Endpoint, error: ProviderError) -> ProviderError {
         match error.kind {
             ProviderErrorKind::NotFound => openai_api::with_address(endpoint, error, "/v1/responses"),
-            ProviderErrorKind::InvalidRequest if refuses_encryption(&error) => {
-                self.without_encryption().insert(request.model.clone());
-                error.kind = ProviderErrorKind::FormatRefused;
-                error
-            }
             _ => error,
         }
     }
 
-    fn adapts_to(&self, error: &ProviderError) -> bool {
-        error.kind == ProviderErrorKind::FormatRefused && refuses_encryption(error)
+    fn refused(request: &Request, error: &ProviderError) -> Option<Feature> {
+        let said = error.message.to_ascii_lowercase();
+        let is_refused = error.kind == ProviderErrorKind::InvalidRequest
+            && request.options.keeps_blocks()
+            && said.contains("encrypted content is not supported");
+        is_refused.then_some(Feature::EncryptedReasoning)
     }
-}
-
-/// Returns whether a model has no reasoning that could be encrypted.
-fn refuses_encryption(error: &ProviderError) -> bool {
-    let said = error.message.to_ascii_lowercase();
-    said.contains("encrypted content is not supported")
 }
 
 fn encode(request: &Request, form: Form, encrypts: bool) -> Result<Value, ProviderError> {
@@ -160,6 +152,7 @@ fn encode(request: &Request, form: Form, encrypts: bool) -> Result<Value, Provid
         system,
         schema,
         any_object,
+        ..
     } = Asked::of(request, form, Dialect::OpenAi);
     let mut body = Map::new();
     body.insert("model".into(), json!(request.model));
@@ -174,7 +167,7 @@ fn encode(request: &Request, form: Form, encrypts: bool) -> Result<Value, Provid
         }
     }
     body.insert("input".into(), Value::Array(input));
-    encode_tools(options, &mut body)?;
+    encode_tools(options, &mut body);
     let mut include = Vec::new();
     if options.keeps_blocks() && encrypts {
         include.push("reasoning.encrypted_content");
@@ -205,19 +198,13 @@ fn encode(request: &Request, form: Form, encrypts: bool) -> Result<Value, Provid
     Ok(Value::Object(body))
 }
 
-fn encode_tools(options: &Options, body: &mut Map<String, Value>) -> Result<(), ProviderError> {
+fn encode_tools(options: &Options, body: &mut Map<String, Value>) {
     let mut tools = Vec::new();
     for mut function in openai_api::functions(options) {
         function.shift_insert(0, "type".into(), json!("function"));
         tools.push(Value::Object(function));
     }
     for tool in &options.server_tools {
-        if tool.kind == ServerToolKind::WebFetch {
-            return Err(SPEAKER.cannot("has no web-fetch; use web-search, which also opens pages"));
-        }
-        if !tool.blocked_domains.is_empty() {
-            return Err(SPEAKER.cannot("has no blocked-domains for web-search; use allowed-domains"));
-        }
         tools.push(match tool.allowed_domains.as_slice() {
             [] => json!({"type": "web_search"}),
             allowed => json!({"type": "web_search", "filters": {"allowed_domains": allowed}}),
@@ -239,10 +226,9 @@ fn encode_tools(options: &Options, body: &mut Map<String, Value>) -> Result<(), 
         body.insert("parallel_tool_calls".into(), json!(parallel));
     }
     if !options.server_tools.is_empty() {
-        let uses: u32 = options.server_tools.iter().map(max_uses).sum();
+        let uses: u32 = options.server_tools.iter().map(|tool| tool.bounds().uses()).sum();
         body.insert("max_tool_calls".into(), json!(uses));
     }
-    Ok(())
 }
 
 /// Writes the message of a user: the results of tools are items of their own, before the rest.

@@ -22,6 +22,7 @@ pub(super) use accept::without_nulls;
 pub use accept::{Accepted, Around, Checker, Unfit, accept};
 pub use bounds::MAX_DEPTH;
 pub use fit::{Dialect, fit};
+pub(super) use fit::{Fitted, Scarce, fit_counted};
 pub(super) use walk::{resolve, types};
 
 use serde_json::Value;

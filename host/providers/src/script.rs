@@ -300,8 +300,8 @@ impl Provider for Script {
         true
     }
 
-    fn runs(&self, _tool: agenthost_core::llm::ServerToolKind) -> bool {
-        true
+    fn lacks(&self, _tool: &agenthost_core::llm::ServerTool) -> Option<String> {
+        None
     }
 }
 

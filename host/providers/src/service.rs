@@ -4,23 +4,30 @@
 //! exchange, streams that were not asked for, errors in their places, and the form of structured output. So a further
 //! wire is one file.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use agenthost_core::llm::{
-    Caching, Counting, Provider, ProviderError, ProviderErrorKind, Reply, Request, ServerToolKind, Stop, Usage,
+    Caching, Counting, Provider, ProviderError, ProviderErrorKind, ProviderSetting, Reply, Request, ServerTool,
+    ServerToolKind, Stop, Usage,
 };
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 
 use super::body::{self, Assembled, Body};
+use super::conversation::invalid;
 use super::draft::Draft;
 use super::error::ProviderSetupError;
 use super::extra::ExtraValue;
 use super::http::{Endpoint, HttpResponse};
 use super::quota;
-use super::structured::{Form, Forms, StructuredOutput};
+use super::refusals::{Feature, Refusals};
+use super::structured::{Form, StructuredOutput};
+
+/// The most searches that one use of a search is believed to have made: a model can put several queries into it.
+const SEARCHES_PER_USE: u64 = 10;
 
 /// A model service at one address with one key.
 ///
@@ -40,8 +47,25 @@ use super::structured::{Form, Forms, StructuredOutput};
 #[derive(Debug)]
 pub struct Service<W> {
     endpoint: Endpoint,
-    forms: Forms,
+    structured_output: StructuredOutput,
+    refusals: Refusals,
     wire: W,
+}
+
+/// The way in which one request is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Variant {
+    /// The form of structured output.
+    pub(crate) form: Form,
+    /// The parts that the service has refused for this model.
+    pub(crate) refused: BTreeSet<Feature>,
+}
+
+impl Variant {
+    /// Returns whether the request has `feature`, as far as the service takes it.
+    pub(crate) fn has(&self, feature: Feature) -> bool {
+        !self.refused.contains(&feature)
+    }
 }
 
 /// One API: how a request becomes JSON, and a reply comes out of it.
@@ -54,15 +78,16 @@ pub(crate) trait Wire: fmt::Debug + Send + Sync {
     const COUNTING: Counting;
     /// How the service caches prompts.
     const CACHING: Caching;
-    /// The tools that the service can run.
-    const SERVER_TOOLS: &'static [ServerToolKind] = &[];
 
-    /// Writes a request.
+    /// Returns the reason why the service cannot run `tool`.
+    fn lacks(tool: &ServerTool) -> Option<String>;
+
+    /// Writes a request, whose tools of the provider the service can run.
     ///
     /// # Errors
     ///
     /// Returns an invalid request if the API has no form for it.
-    fn encode(&self, request: &Request, form: Form) -> Result<Value, ProviderError>;
+    fn encode(&self, request: &Request, variant: &Variant) -> Result<Value, ProviderError>;
 
     /// Puts the events of a stream together; `ended` if there was an end marker.
     fn assembled(events: Vec<Value>, ended: bool) -> Assembled;
@@ -84,13 +109,13 @@ pub(crate) trait Wire: fmt::Debug + Send + Sync {
     fn decode(body: &Value, draft: &mut Draft<'_>) -> Result<Stop, &'static str>;
 
     /// Adds to an error of the service what to change.
-    fn explain(&self, _endpoint: &Endpoint, _request: &Request, error: ProviderError) -> ProviderError {
+    fn explain(&self, _endpoint: &Endpoint, error: ProviderError) -> ProviderError {
         error
     }
 
-    /// Returns whether the next request will avoid this error, for another reason than its form of structured output.
-    fn adapts_to(&self, _error: &ProviderError) -> bool {
-        false
+    /// Returns the part of `request` that `error` refuses, other than the schema of the reply.
+    fn refused(_request: &Request, _error: &ProviderError) -> Option<Feature> {
+        None
     }
 }
 
@@ -98,8 +123,17 @@ impl<W> Service<W> {
     pub(crate) fn over(endpoint: Endpoint, wire: W) -> Self {
         Self {
             endpoint,
-            forms: Forms::default(),
+            structured_output: StructuredOutput::default(),
+            refusals: Refusals::default(),
             wire,
+        }
+    }
+
+    fn variant(&self, model: &str) -> Variant {
+        let refused = self.refusals.of(model);
+        Variant {
+            form: self.structured_output.form(refused.contains(&Feature::Schema)),
+            refused,
         }
     }
 
@@ -156,7 +190,7 @@ impl<W> Service<W> {
     /// [`StructuredOutput::JsonObject`] as [`StructuredOutput::Prompt`].
     #[must_use]
     pub fn with_structured_output(mut self, setting: StructuredOutput) -> Self {
-        self.forms.setting = setting;
+        self.structured_output = setting;
         self
     }
 }
@@ -182,18 +216,69 @@ impl<W: Wire> Provider for Service<W> {
         W::CACHING
     }
 
-    fn runs(&self, tool: ServerToolKind) -> bool {
-        W::SERVER_TOOLS.contains(&tool)
+    fn lacks(&self, tool: &ServerTool) -> Option<String> {
+        W::lacks(tool)
     }
 }
 
 async fn call<W: Wire>(service: &Service<W>, request: &Request) -> Result<Reply, ProviderError> {
-    let form = service.forms.of(&request.model);
-    let body = service.wire.encode(request, form)?;
+    let variant = service.variant(&request.model);
+    let body = write(service, request, &variant)?;
     let answer = service.endpoint.post(&body).await?;
-    read(service, request, &answer).map_err(|error| match service.wire.adapts_to(&error) {
-        true => error,
-        false => service.forms.judge(request, form, error),
+    read(service, request, &answer).map_err(|error| judge(service, request, &variant, error))
+}
+
+/// Writes a request.
+fn write<W: Wire>(service: &Service<W>, request: &Request, variant: &Variant) -> Result<Value, ProviderError> {
+    match request.options.server_tools.iter().find_map(W::lacks) {
+        Some(why) => Err(invalid(why)),
+        None => service.wire.encode(request, variant),
+    }
+}
+
+/// Remembers the part of `request` that the service refused, if the next request can be without it. Otherwise, the
+/// request is invalid.
+fn judge<W: Wire>(
+    service: &Service<W>,
+    request: &Request,
+    variant: &Variant,
+    mut error: ProviderError,
+) -> ProviderError {
+    let is_refused = error.kind == ProviderErrorKind::FormatRefused;
+    let Some(feature) = W::refused(request, &error).or(is_refused.then_some(Feature::Schema)) else {
+        return error;
+    };
+    let can_change = match feature {
+        Feature::Schema => {
+            let is_choice = service.structured_output == StructuredOutput::Auto;
+            is_choice && variant.form == Form::Schema && request.schema.is_some()
+        }
+        Feature::EncryptedReasoning | Feature::OwnMembers => variant.has(feature),
+    };
+    if can_change {
+        service.refusals.learn(&request.model, feature);
+        error.kind = ProviderErrorKind::FormatRefused;
+        return error;
+    }
+    error.kind = ProviderErrorKind::InvalidRequest;
+    if feature == Feature::Schema {
+        error.setting = (variant.form != Form::Prompt).then_some(ProviderSetting {
+            key: "structured-output",
+            value: Some("prompt"),
+        });
+    }
+    error
+}
+
+/// Returns the token counts of a body. A count of searches is believed only as far as the request allows searches.
+fn usage<W: Wire>(request: &Request, body: &Value) -> Option<Usage> {
+    let usage = W::usage(body)?;
+    let tools = request.options.server_tools.iter();
+    let searches = tools.filter(|tool| tool.kind == ServerToolKind::WebSearch);
+    let uses: u64 = searches.map(|tool| u64::from(tool.bounds().uses())).sum();
+    Some(Usage {
+        searches: usage.searches.min(uses * SEARCHES_PER_USE),
+        ..usage
     })
 }
 
@@ -204,13 +289,13 @@ fn read<W: Wire>(service: &Service<W>, request: &Request, answer: &HttpResponse)
     let bad = |body: Option<&Value>, message: &str| {
         let id = W::request_id(answer, body);
         let error = endpoint.error(answer, ProviderErrorKind::BadReply, message, id.as_deref());
-        error.with_usage(body.and_then(W::usage))
+        error.with_usage(body.and_then(|body| usage::<W>(request, body)))
     };
     let classified = |body: Option<&Value>| {
         let id = W::request_id(answer, body);
         let reported = body.and_then(W::reported).or(body);
-        let error = wire.explain(endpoint, request, endpoint.classify(answer, reported, id.as_deref()));
-        error.with_usage(body.and_then(W::usage))
+        let error = wire.explain(endpoint, endpoint.classify(answer, reported, id.as_deref()));
+        error.with_usage(body.and_then(|body| usage::<W>(request, body)))
     };
     let body = match body::read(&answer.body) {
         Ok(Body::Document(document)) => endpoint.without_key(document),
@@ -241,7 +326,7 @@ fn read<W: Wire>(service: &Service<W>, request: &Request, answer: &HttpResponse)
     Ok(draft
         .finish(stop)
         .with_model(model.map_or_else(|| request.model.clone(), |model| endpoint.clean(model)))
-        .with_usage(W::usage(&body))
+        .with_usage(usage::<W>(request, &body))
         .with_request_id(id.and_then(|id| endpoint.clean_id(&id)))
         .with_quota(quota::quota(&answer.headers, SystemTime::now())))
 }
@@ -282,7 +367,7 @@ pub trait RawService {
 #[cfg(any(test, feature = "fuzzing"))]
 impl<W: Wire> RawService for Service<W> {
     fn write_request(&self, request: &Request) -> Result<Value, ProviderError> {
-        self.wire.encode(request, self.forms.of(&request.model))
+        write(self, request, &self.variant(&request.model))
     }
 
     fn read_answer(&self, request: &Request, raw: super::RawAnswer<'_>) -> Result<Reply, ProviderError> {

@@ -1,12 +1,9 @@
-//! The ways to ask a service for structured output, and the models that do not support the best one.
+//! The ways to ask a service for structured output.
 
-use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
-
-use agenthost_core::llm::{ProviderError, ProviderErrorKind, ProviderSetting, Request};
+use agenthost_core::llm::Request;
 use serde_json::Value;
 
-use super::schema::{self, Dialect};
+use super::schema::{self, Dialect, Scarce};
 
 /// The way in which a provider asks for structured output. In each, the host validates the reply.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -20,6 +17,18 @@ pub enum StructuredOutput {
     JsonObject,
     /// With the schema in the system text.
     Prompt,
+}
+
+impl StructuredOutput {
+    /// Returns the form of a request to a model; `is_refused` if the service has refused [`Form::Schema`] for it.
+    pub(crate) fn form(self, is_refused: bool) -> Form {
+        match self {
+            Self::Auto if is_refused => Form::Prompt,
+            Self::Auto | Self::Schema => Form::Schema,
+            Self::JsonObject => Form::JsonObject,
+            Self::Prompt => Form::Prompt,
+        }
+    }
 }
 
 /// The form of one request.
@@ -37,6 +46,8 @@ pub(crate) struct Asked {
     pub(crate) system: Option<String>,
     /// The schema to send as a parameter.
     pub(crate) schema: Option<Value>,
+    /// The scarce parts of that schema.
+    pub(crate) scarce: Scarce,
     /// `true` to ask for any JSON object by a parameter.
     pub(crate) any_object: bool,
 }
@@ -49,58 +60,20 @@ impl Asked {
             return Self {
                 system,
                 schema: None,
+                scarce: Scarce::default(),
                 any_object: false,
             };
         };
-        let fitted = schema::fit(wanted, dialect).ok().filter(|_| form == Form::Schema);
+        let fitted = schema::fit_counted(wanted, dialect).ok();
+        let fitted = fitted.filter(|_| form == Form::Schema);
         Self {
             system: match fitted {
                 Some(_) => system,
                 None => Some(schema::instruct(system.as_deref(), wanted)),
             },
             any_object: fitted.is_none() && form == Form::JsonObject,
-            schema: fitted,
+            scarce: fitted.as_ref().map(|fitted| fitted.scarce).unwrap_or_default(),
+            schema: fitted.map(|fitted| fitted.schema),
         }
-    }
-}
-
-/// A provider's choice of forms.
-#[derive(Debug, Default)]
-pub(crate) struct Forms {
-    pub(crate) setting: StructuredOutput,
-    /// The models that do not support [`Form::Schema`].
-    refused: Mutex<BTreeSet<String>>,
-}
-
-impl Forms {
-    pub(crate) fn of(&self, model: &str) -> Form {
-        match self.setting {
-            StructuredOutput::Auto if self.refused().contains(model) => Form::Prompt,
-            StructuredOutput::Auto | StructuredOutput::Schema => Form::Schema,
-            StructuredOutput::JsonObject => Form::JsonObject,
-            StructuredOutput::Prompt => Form::Prompt,
-        }
-    }
-
-    /// Remembers that the service refused the form of `request`. Without another form, the request is invalid.
-    pub(crate) fn judge(&self, request: &Request, form: Form, mut error: ProviderError) -> ProviderError {
-        if error.kind != ProviderErrorKind::FormatRefused {
-            return error;
-        }
-        let other = self.setting == StructuredOutput::Auto && form == Form::Schema && request.schema.is_some();
-        if other {
-            self.refused().insert(request.model.clone());
-            return error;
-        }
-        error.kind = ProviderErrorKind::InvalidRequest;
-        error.setting = (form != Form::Prompt).then_some(ProviderSetting {
-            key: "structured-output",
-            value: Some("prompt"),
-        });
-        error
-    }
-
-    fn refused(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,37 +1,15 @@
 //! The tools of a request, as far as the wires agree on them.
 
-use agenthost_core::llm::extension::ToolArguments;
-use agenthost_core::llm::{ServerTool, ToolDefinition};
-use serde_json::Value;
-
 use super::mend;
-use super::schema::{self, Dialect};
+use super::schema::{self, Dialect, Fitted};
+use agenthost_core::llm::ToolDefinition;
+use agenthost_core::llm::extension::ToolArguments;
 
-/// The most uses of a server tool if the request names none. The host always names a number.
-const MAX_USES: u32 = agenthost_core::llm::server_tool::DEFAULT_MAX_USES;
-
-/// The parameters of a tool as a vendor receives them.
-#[derive(Debug)]
-pub(crate) struct Parameters {
-    /// The schema.
-    pub(crate) schema: Value,
-    /// `true` if the vendor shall enforce the schema.
-    pub(crate) is_strict: bool,
-}
-
-impl Parameters {
-    /// Returns the parameters of `tool`. A schema that the vendor cannot enforce is sent as it is, and the guest still
-    /// validates the arguments.
-    pub(crate) fn of(tool: &ToolDefinition, dialect: Dialect) -> Self {
-        let fitted = tool
-            .strict
-            .then(|| schema::fit(&tool.parameters, dialect).ok())
-            .flatten();
-        Self {
-            is_strict: fitted.is_some(),
-            schema: fitted.unwrap_or_else(|| tool.parameters.clone()),
-        }
-    }
+/// Returns the schema of a tool's parameters that the vendor shall enforce; `None` if it need not or cannot enforce one. Then
+/// the schema is sent as it is, and the guest still validates the arguments.
+pub(crate) fn strict(tool: &ToolDefinition, dialect: Dialect) -> Option<Fitted> {
+    let fitted = tool.strict.then(|| schema::fit_counted(&tool.parameters, dialect).ok());
+    fitted.flatten()
 }
 
 /// Reads the text of a call's arguments, with the faults mended that have only one meaning.
@@ -42,14 +20,9 @@ pub(crate) fn arguments(text: &str) -> ToolArguments {
     }
 }
 
-/// Returns the number of uses of a server tool, which is always sent.
-pub(crate) fn max_uses(tool: &ServerTool) -> u32 {
-    tool.max_uses.unwrap_or(MAX_USES)
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -64,9 +37,8 @@ mod tests {
         let open = json!({"type": "object", "additionalProperties": {"type": "string"}});
         let closed = json!({"type": "object", "properties": {"n": {"type": "integer", "minimum": 1}}});
         for (parameters, strict, is_strict) in [(&open, true, false), (&closed, true, true), (&closed, false, false)] {
-            let sent = Parameters::of(&tool(parameters.clone(), strict), Dialect::OpenAi);
-            assert_eq!(sent.is_strict, is_strict);
-            assert_eq!(sent.schema == *parameters, !is_strict, "{parameters}");
+            let sent = super::strict(&tool(parameters.clone(), strict), Dialect::OpenAi);
+            assert_eq!(sent.is_some(), is_strict, "{parameters}");
         }
     }
 

@@ -9,7 +9,9 @@ use std::collections::HashMap;
 use agenthost_core::llm::{SearchHit, SearchReport, ServerTool, ServerToolKind};
 use serde_json::{Value, json};
 
-use crate::tools::max_uses;
+/// The most tokens of a page that the model reads: what the host reserves for a use if a price sets no other number. The
+/// vendor takes it as an approximation, and does not apply it to PDF documents.
+const MAX_PAGE_TOKENS: u64 = 10_000;
 
 /// Returns the definition of a tool.
 pub(super) fn definition(tool: &ServerTool) -> Value {
@@ -19,10 +21,11 @@ pub(super) fn definition(tool: &ServerTool) -> Value {
             "type": "web_fetch_20250910",
             "name": "web_fetch",
             "citations": {"enabled": true},
+            "max_content_tokens": MAX_PAGE_TOKENS,
         }),
     };
     if let Some(members) = definition.as_object_mut() {
-        members.insert("max_uses".into(), json!(max_uses(tool)));
+        members.insert("max_uses".into(), json!(tool.bounds().uses()));
         for (name, domains) in [
             ("allowed_domains", &tool.allowed_domains),
             ("blocked_domains", &tool.blocked_domains),

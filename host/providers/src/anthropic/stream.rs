@@ -11,16 +11,21 @@ const PIECES: &str = "partial_json";
 /// Returns the body that the events are parts of: a message, or an error, with the usage so far.
 pub(super) fn assembled(events: Vec<Value>) -> Assembled {
     let mut body = Map::new();
-    let mut blocks: Vec<Map<String, Value>> = Vec::new();
+    // Each with its index in the message.
+    let mut blocks: Vec<(Option<u64>, Map<String, Value>)> = Vec::new();
     let mut ended = false;
     let mut error = None;
     for event in events {
         let member = |name: &str| event.get(name).and_then(Value::as_object);
+        let index = event.get("index").and_then(Value::as_u64);
         match event.get("type").and_then(Value::as_str) {
             Some("message_start") => body.extend(member("message").cloned().unwrap_or_default()),
-            Some("content_block_start") => blocks.extend(member("content_block").cloned()),
+            Some("content_block_start") => blocks.extend(member("content_block").map(|block| (index, block.clone()))),
             Some("content_block_delta") => {
-                if let (Some(block), Some(delta)) = (blocks.last_mut(), member("delta")) {
+                // Some servers leave the index out, or repeat it.
+                let mut open = blocks.iter_mut().rev();
+                let open = open.find(|(known, _)| index.is_none() || *known == index);
+                if let (Some((_, block)), Some(delta)) = (open, member("delta")) {
                     grow(block, delta);
                 }
             }
@@ -40,7 +45,7 @@ pub(super) fn assembled(events: Vec<Value>) -> Assembled {
     }
     let finished = ended || body.get("stop_reason").is_some_and(Value::is_string);
     let broke_off = error.is_none() && !finished;
-    let blocks = blocks.into_iter().map(complete);
+    let blocks = blocks.into_iter().map(|(_, block)| complete(block));
     body.insert("content".into(), blocks.collect());
     if let Some(error) = error {
         body.insert("type".into(), "error".into());

@@ -8,7 +8,7 @@ use crate::openai_api::with_address;
 use agenthost_core::llm::{ProviderError, ProviderErrorKind, ProviderSetting};
 
 /// The setting of a model that OpenAI serves on its other API only.
-pub(super) const RESPONSES: ProviderSetting = ProviderSetting {
+const RESPONSES: ProviderSetting = ProviderSetting {
     key: "kind",
     value: Some("openai-responses"),
 };
@@ -46,11 +46,18 @@ pub(super) fn explain(endpoint: &Endpoint, mut error: ProviderError, field: MaxT
     }
 }
 
-/// Returns the other name of the output limit, if the service does not know the one that was sent.
-fn other_field(error: &ProviderError, field: MaxTokensField) -> Option<ProviderSetting> {
+/// Returns whether the service does not know one of these members of a message.
+pub(super) fn refuses_one_of<'a>(error: &ProviderError, mut names: impl Iterator<Item = &'a str>) -> bool {
     let said = error.message.to_ascii_lowercase();
-    let at = |name: &str| said.find(name).unwrap_or(usize::MAX);
-    let (old, new) = (at("max_tokens"), at("max_completion_tokens"));
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    let words: Vec<&str> = said.split(|c| !is_part(c)).collect();
+    error.kind == ProviderErrorKind::InvalidRequest
+        && is_unknown(&said)
+        && names.any(|name| words.iter().any(|word| word.eq_ignore_ascii_case(name)))
+}
+
+/// Returns whether a message, in lower case, is about something that the service does not know.
+fn is_unknown(said: &str) -> bool {
     let words = [
         "unrecognized",
         "unsupported",
@@ -60,7 +67,15 @@ fn other_field(error: &ProviderError, field: MaxTokensField) -> Option<ProviderS
         "unexpected",
         "extra",
     ];
-    if !words.iter().any(|word| said.contains(word)) {
+    words.iter().any(|word| said.contains(word))
+}
+
+/// Returns the other name of the output limit, if the service does not know the one that was sent.
+fn other_field(error: &ProviderError, field: MaxTokensField) -> Option<ProviderSetting> {
+    let said = error.message.to_ascii_lowercase();
+    let at = |name: &str| said.find(name).unwrap_or(usize::MAX);
+    let (old, new) = (at("max_tokens"), at("max_completion_tokens"));
+    if !is_unknown(&said) {
         return None;
     }
     // A service that refuses one name often recommends the other, after it.

@@ -10,6 +10,8 @@ pub(super) fn assembled(chunks: Vec<Value>, ended: bool) -> Assembled {
     let mut body = Map::new();
     let mut message = Map::new();
     let mut calls = Calls::default();
+    // The only call, as older servers write it.
+    let mut function_call = Calls::default();
     let mut reason = Value::Null;
     let mut has_choice = false;
     for chunk in chunks {
@@ -49,11 +51,15 @@ pub(super) fn assembled(chunks: Vec<Value>, ended: bool) -> Assembled {
         for (name, value) in delta.and_then(Value::as_object).into_iter().flatten() {
             match (name.as_str(), value) {
                 ("tool_calls", Value::Array(pieces)) => pieces.iter().for_each(|piece| calls.add(piece)),
+                ("function_call", Value::Object(_)) => function_call.add(&json!({"function": value})),
                 _ => append(&mut message, name, value),
             }
         }
     }
     let broke_off = !ended && reason.is_null() && !body.contains_key("error");
+    if calls.0.is_empty() {
+        calls = function_call;
+    }
     if !calls.0.is_empty() {
         message.insert("tool_calls".into(), calls.finish());
     }
@@ -74,8 +80,9 @@ pub(super) fn assembled(chunks: Vec<Value>, ended: bool) -> Assembled {
 struct Calls(Vec<(Option<u64>, Map<String, Value>)>);
 
 impl Calls {
-    /// Adds a piece to the call with its index. A piece with another id is another call, since some servers send whole
-    /// calls without an index, or with the same one.
+    /// Adds a piece to the call with its index. A piece with a name and another id is another call, since some servers send
+    /// whole calls without an index, or with the same one. Without a name, it belongs to the call before, since others
+    /// give each piece an id of its own.
     fn add(&mut self, piece: &Value) {
         let Some(piece) = piece.as_object() else {
             return;
@@ -86,13 +93,15 @@ impl Calls {
             id.map(str::to_owned)
         };
         let new = id(piece);
+        let name = piece.get("function").and_then(|function| function.get("name"));
+        let has_name = name.and_then(Value::as_str).is_some_and(|name| !name.is_empty());
         let open = self
             .0
             .iter_mut()
             .rev()
             .find(|(known, _)| index.is_none() || *known == index);
         match open {
-            Some((_, call)) if new.is_none() || new == id(call) => join(call, piece),
+            Some((_, call)) if !has_name || new.is_none() || new == id(call) => join(call, piece),
             _ => {
                 let mut call = piece.clone();
                 call.shift_remove("index");

@@ -93,7 +93,8 @@ fn citation_of(annotation: &Value) -> Option<Citation> {
     })
 }
 
-/// Reports a search, or a page that the model opened.
+/// Reports a search, or a page that the model opened. The latter is a use of the web search too: the API has no other tool
+/// for it, and no parameter that forbids it.
 fn search(item: &Value) -> SearchReport {
     let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
     let nothing = json!({});
@@ -101,14 +102,14 @@ fn search(item: &Value) -> SearchReport {
     let list = |name: &str| action.get(name).and_then(Value::as_array).into_iter().flatten();
     let hit = |url: String| SearchHit { url, title: None };
     let status = text(item, "status").filter(|status| status == "failed" || status == "incomplete");
-    let report = |tool: ServerToolKind, queries: Vec<String>, results: Vec<SearchHit>| SearchReport {
-        tool: tool.name().to_owned(),
+    let report = |queries: Vec<String>, results: Vec<SearchHit>| SearchReport {
+        tool: ServerToolKind::WebSearch.name().to_owned(),
         queries,
         results,
         error: status.clone(),
     };
     if let Some(url) = text(action, "url") {
-        return report(ServerToolKind::WebFetch, vec![url.clone()], vec![hit(url)]);
+        return report(vec![url.clone()], vec![hit(url)]);
     }
     let queries = list("queries").filter_map(|query| query.as_str().map(str::to_owned));
     let mut queries: Vec<String> = queries.collect();
@@ -116,7 +117,7 @@ fn search(item: &Value) -> SearchReport {
         queries.extend(text(action, "query"));
     }
     let sources = list("sources").filter_map(|source| Some(hit(text(source, "url")?)));
-    report(ServerToolKind::WebSearch, queries, sources.collect())
+    report(queries, sources.collect())
 }
 
 /// The searches that a body shows, for a service that does not count them. Opening a page is not billed.

@@ -337,7 +337,7 @@ async fn a_page_that_the_model_opened_is_reported() {
     };
     assert_eq!(
         (report.tool.as_str(), report.queries),
-        ("web-fetch", vec!["https://example.com/".to_owned()])
+        ("web-search", vec!["https://example.com/".to_owned()])
     );
     assert_eq!(input_after(content)[1], opened);
 }

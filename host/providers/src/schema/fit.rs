@@ -23,7 +23,7 @@ pub enum Dialect {
     OpenAi,
 }
 
-/// The maximum number of optional properties and unions in one schema for Anthropic.
+/// The maximum number of optional properties and unions in all schemas of one request for Anthropic.
 const ANTHROPIC_OPTIONAL: usize = 24;
 const ANTHROPIC_UNIONS: usize = 16;
 /// The maximum number of JSON values that may be copied or created while a schema is rewritten. A list of types is
@@ -43,6 +43,44 @@ const FORMATS: [&str; 9] = [
     "uuid",
 ];
 
+/// A schema for a vendor.
+#[derive(Debug)]
+pub(crate) struct Fitted {
+    pub(crate) schema: Value,
+    pub(crate) scarce: Scarce,
+}
+
+/// The parts of schemas of which Anthropic accepts only some in one request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Scarce {
+    optional: usize,
+    unions: usize,
+}
+
+impl Scarce {
+    /// Returns the parts of both, if a request can have them.
+    pub(crate) fn plus(self, other: Self) -> Option<Self> {
+        let sum = Self {
+            optional: self.optional + other.optional,
+            unions: self.unions + other.unions,
+        };
+        sum.check().is_ok().then_some(sum)
+    }
+
+    fn check(self) -> Result<(), String> {
+        let Self { optional, unions } = self;
+        if optional > ANTHROPIC_OPTIONAL {
+            return Err(format!(
+                "{optional} optional properties, more than {ANTHROPIC_OPTIONAL}"
+            ));
+        }
+        if unions > ANTHROPIC_UNIONS {
+            return Err(format!("{unions} unions, more than {ANTHROPIC_UNIONS}"));
+        }
+        Ok(())
+    }
+}
+
 /// Rewrites `schema` for `dialect`.
 ///
 /// ```
@@ -60,11 +98,19 @@ const FORMATS: [&str; 9] = [
 ///
 /// Returns the reason why the dialect cannot express the schema, with its place.
 pub fn fit(schema: &Value, dialect: Dialect) -> Result<Value, String> {
+    fit_counted(schema, dialect).map(|fitted| fitted.schema)
+}
+
+/// Rewrites `schema` for `dialect`, and counts what is scarce in it.
+///
+/// # Errors
+///
+/// Returns the reason as [`fit`] does.
+pub(crate) fn fit_counted(schema: &Value, dialect: Dialect) -> Result<Fitted, String> {
     let mut fitter = Fitter {
         root: schema,
         dialect,
-        optional: 0,
-        unions: 0,
+        scarce: Scarce::default(),
         work: 0,
     };
     // A recursive type's root is a reference into its own definitions.
@@ -86,25 +132,19 @@ pub fn fit(schema: &Value, dialect: Dialect) -> Result<Value, String> {
         }
     }
     if dialect == Dialect::Anthropic {
-        if fitter.optional > ANTHROPIC_OPTIONAL {
-            return Err(format!(
-                "{} optional properties, more than {ANTHROPIC_OPTIONAL}",
-                fitter.optional
-            ));
-        }
-        if fitter.unions > ANTHROPIC_UNIONS {
-            return Err(format!("{} unions, more than {ANTHROPIC_UNIONS}", fitter.unions));
-        }
+        fitter.scarce.check()?;
         recursion(&fitted)?;
     }
-    Ok(fitted)
+    Ok(Fitted {
+        schema: fitted,
+        scarce: fitter.scarce,
+    })
 }
 
 struct Fitter<'a> {
     root: &'a Value,
     dialect: Dialect,
-    optional: usize,
-    unions: usize,
+    scarce: Scarce,
     /// The number of JSON values that were copied or created.
     work: u64,
 }
@@ -145,7 +185,7 @@ impl Fitter<'_> {
                 .iter()
                 .map(|branch| self.schema(branch, path, depth + 1))
                 .collect::<Result<Vec<_>, _>>()?;
-            self.unions += 1;
+            self.scarce.unions += 1;
             out.insert("anyOf".into(), Value::Array(fitted));
         } else if let Some(all) = keywords.get("allOf").and_then(Value::as_array) {
             let [only] = all.as_slice() else {
@@ -307,7 +347,7 @@ impl Fitter<'_> {
                 required.push(json!(name));
                 self.schema(property, &place, depth + 1)?
             } else if self.dialect == Dialect::Anthropic {
-                self.optional += 1;
+                self.scarce.optional += 1;
                 self.works(bounds::nodes(property), &place)?;
                 self.schema(&without_null(property), &place, depth + 1)?
             } else {

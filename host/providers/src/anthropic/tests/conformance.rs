@@ -146,7 +146,7 @@ fn exchange(case: &str) -> Option<Exchange> {
             says(content.clone(), "end_turn")
                 .sent(
                     "/tools/0",
-                    json!({"type": "web_fetch_20250910", "name": "web_fetch", "citations": {"enabled": true}, "max_uses": 2}),
+                    json!({"type": "web_fetch_20250910", "name": "web_fetch", "citations": {"enabled": true}, "max_content_tokens": 10_000, "max_uses": 2}),
                 )
                 .back(content)
         }

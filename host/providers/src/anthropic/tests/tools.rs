@@ -199,3 +199,133 @@ fn the_schemas_of_twenty_tools_are_enforced() {
         .filter(|tool| tool.get("strict").is_some());
     assert_eq!(strict.count(), 20);
 }
+
+#[tokio::test]
+async fn a_count_of_searches_is_believed_as_far_as_the_request_allows_them() {
+    for (options, claimed, expected) in [
+        (vec![], 1_000_000_000, 0),
+        (vec![("tools", TOOLS)], 2, 0),
+        (vec![("server-tools", r#"[{"kind": "web-fetch"}]"#)], 2, 0),
+        (vec![("server-tools", SEARCH)], 2, 2),
+        (vec![("server-tools", SEARCH)], 1_000_000_000, 30),
+    ] {
+        let used = json!({"usage": {"input_tokens": 1, "output_tokens": 1, "server_tool_use": {"web_search_requests": claimed}}});
+        // The same holds for an error that reports what it used.
+        let mut failed: Value = serde_json::from_str(&message(&json!([]), "end_turn", &used)).unwrap();
+        failed["error"] = json!({"type": "api_error", "message": "oops"});
+        let searches = |usage: Option<Usage>| usage.map(|usage| usage.searches);
+        let server = Server::replying(200, &[], &message(&json!([]), "end_turn", &used)).await;
+        let reply = ask(&server, &with(&options)).await.unwrap();
+        assert_eq!(searches(reply.usage), Some(expected), "{options:?}");
+        let server = Server::replying(200, &[], &failed.to_string()).await;
+        let error = ask(&server, &with(&options)).await.unwrap_err();
+        assert_eq!(searches(error.usage.map(|usage| *usage)), Some(expected), "{options:?}");
+    }
+}
+
+#[test]
+fn the_scarce_parts_of_all_schemas_are_summed() {
+    // Ten optional properties, or six unions, each.
+    let of = |count: usize, member: Value| -> Value {
+        let members = (0..count).map(|number| (format!("p{number}"), member.clone()));
+        Value::Object(members.collect())
+    };
+    let optional = json!({"type": "object", "properties": of(10, json!({"type": "string"}))});
+    let unions = of(6, json!({"anyOf": [{"type": "string"}, {"type": "integer"}]}));
+    let names: Vec<&String> = unions.as_object().unwrap().keys().collect();
+    let union = json!({"type": "object", "properties": unions, "required": names});
+    let plain = json!({"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]});
+    let tool = |name: &str, parameters: &Value| json!({"name": name, "strict": true, "parameters": parameters});
+    for (scarce, most) in [(&optional, 2), (&union, 2)] {
+        for (schema, enforced) in [(None, most), (Some(scarce), most - 1), (Some(&plain), most)] {
+            let list = ["a", "b", "c"].map(|name| tool(name, scarce));
+            let list = [list.as_slice(), &[tool("d", &plain)]].concat();
+            let request = Request {
+                schema: schema.cloned(),
+                ..with(&[("tools", &json!(list).to_string())])
+            };
+            let body = encode(&request, Form::Schema).unwrap();
+            let tools = body["tools"].as_array().unwrap();
+            let strict = |tool: &Value| tool.get("strict").is_some();
+            // A tool that does not fit takes no place from the one after it.
+            let sent: Vec<bool> = tools.iter().map(strict).collect();
+            let expected: Vec<bool> = (0..3).map(|index| index < enforced).chain([true]).collect();
+            assert_eq!(sent, expected, "{schema:?}");
+            assert_eq!(tools[2]["input_schema"], *scarce, "as the task wrote it");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_pieces_of_a_stream_belong_to_the_block_of_their_index() {
+    let event = |kind: &str, index: Value, more: Value| {
+        let mut event = json!({"type": kind, "index": index});
+        event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        event
+    };
+    let start = |index: u32, block: Value| event("content_block_start", json!(index), json!({"content_block": block}));
+    let text = |index: Value, text: &str| {
+        event(
+            "content_block_delta",
+            index,
+            json!({"delta": {"type": "text_delta", "text": text}}),
+        )
+    };
+    let call = json!({"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {}});
+    let arguments = |json: &str| json!({"delta": {"type": "input_json_delta", "partial_json": json}});
+    let events = [
+        json!({"type": "message_start", "message": {"type": "message", "model": "m", "content": [], "usage": {"input_tokens": 1, "output_tokens": 1}}}),
+        start(0, json!({"type": "text", "text": ""})),
+        start(1, call),
+        text(json!(0), "Let me"),
+        event("content_block_delta", json!(1), arguments("{\"city\":")),
+        text(json!(0), " look."),
+        // A block that never began.
+        text(json!(7), "x"),
+        // Without an index, the last block is meant.
+        event("content_block_delta", Value::Null, arguments("\"Oslo\"}")),
+        json!({"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 9}}),
+    ];
+    let stream: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+    let reply = ask(&Server::replying(200, &[], &stream).await, &with(&[("tools", TOOLS)]))
+        .await
+        .unwrap();
+    let Some(Ok(Extension::ToolCall(call))) = reply.content.get(1).and_then(Extension::of) else {
+        panic!("{reply:?}");
+    };
+    assert_eq!(
+        (reply.text().as_str(), call.arguments.text().as_str()),
+        ("Let me look.", r#"{"city":"Oslo"}"#)
+    );
+}
+
+#[tokio::test]
+async fn a_result_has_the_id_of_its_call() {
+    // A compatible server, whose ids the API would not accept.
+    for (id, sent) in [
+        ("functions.weather:0", "functions_weather_0"),
+        ("toolu_1-A", "toolu_1-A"),
+    ] {
+        let call = json!({"type": "tool_use", "id": id, "name": "weather", "input": {}, "caller": {"type": "direct"}});
+        let body = message(&json!([call]), "tool_use", &json!({}));
+        let mut request = with(&[("tools", TOOLS)]);
+        let reply = ask(&Server::replying(200, &[], &body).await, &request).await.unwrap();
+        request.messages.push(Message {
+            role: Role::Assistant,
+            content: reply.content,
+        });
+        request.messages.push(Message {
+            role: Role::User,
+            content: vec![Part::Extension {
+                kind: "tool-result".into(),
+                json: json!({"id": id, "content": "12"}).to_string(),
+            }],
+        });
+        let body = encode(&request, Form::Schema).unwrap();
+        let ids = [
+            &body["messages"][1]["content"][0]["id"],
+            &body["messages"][2]["content"][0]["tool_use_id"],
+        ];
+        assert_eq!(ids, [sent, sent]);
+    }
+}

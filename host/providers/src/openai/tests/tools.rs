@@ -144,6 +144,74 @@ async fn a_stream_of_calls_is_put_together_by_index() {
     }
 }
 
+/// The chunks of a stream with these deltas.
+fn chunks(deltas: &[Value]) -> String {
+    let chunk = |delta: &Value| {
+        let choice = json!({"index": 0, "delta": delta, "finish_reason": null});
+        format!("data: {}\n\n", json!({"choices": [choice]}))
+    };
+    let pieces: String = deltas.iter().map(chunk).collect();
+    format!("{pieces}data: [DONE]\n\n")
+}
+
+#[tokio::test]
+async fn a_piece_without_a_name_belongs_to_its_call_whatever_its_id_is() {
+    let piece = |index: u32, id: &str, function: Value| json!({"tool_calls": [{"index": index, "id": id, "type": "function", "function": function}]});
+    let stream = chunks(&[
+        piece(0, "a1", json!({"name": "weather", "arguments": ""})),
+        piece(0, "a2", json!({"arguments": "{\"city\":"})),
+        piece(1, "b1", json!({"name": "weather", "arguments": "{}"})),
+        piece(0, "a3", json!({"name": null, "arguments": "\"Os"})),
+        piece(0, "a4", json!({"name": "", "arguments": "lo\"}"})),
+    ]);
+    let read = calls(&reply_of(&stream).await);
+    let read: Vec<_> = read
+        .iter()
+        .map(|call| (call.id.as_str(), call.arguments.text()))
+        .collect();
+    assert_eq!(read, [("a1", r#"{"city":"Oslo"}"#.to_owned()), ("b1", "{}".to_owned())]);
+}
+
+#[tokio::test]
+async fn the_only_call_of_an_older_server_is_read() {
+    let function = json!({"name": "weather", "arguments": "{\"city\":\"Oslo\"}"});
+    let modern = json!([{"id": "a", "type": "function", "function": function}]);
+    let message = |more: Value| {
+        let mut message = json!({"role": "assistant", "content": null});
+        message
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        completion(&message, &json!("function_call"), &json!({}))
+    };
+    let pieces = [
+        json!({"function_call": {"name": "weather", "arguments": ""}}),
+        json!({"function_call": {"arguments": "{\"city\":"}}),
+        json!({"function_call": {"arguments": "\"Oslo\"}"}}),
+    ];
+    for body in [
+        message(json!({"function_call": function})),
+        // Both name the same call.
+        message(json!({"function_call": function, "tool_calls": modern})),
+        message(json!({"function_call": null, "tool_calls": modern})),
+        chunks(&pieces),
+    ] {
+        let reply = reply_of(&body).await;
+        let read = calls(&reply);
+        let [call] = read.as_slice() else {
+            panic!("{body}: {reply:?}");
+        };
+        assert_eq!(
+            (call.name.as_str(), call.arguments.text().as_str(), reply.stop),
+            ("weather", r#"{"city":"Oslo"}"#, Stop::ToolUse)
+        );
+        assert!(!call.id.is_empty() && call.echo.is_none(), "{call:?}");
+    }
+    let bare = message(json!({"function_call": {"arguments": "{}"}}));
+    let server = Server::replying(200, &[], &bare).await;
+    assert_eq!(ask(&server, &with_tools()).await.unwrap_err().kind, Kind::BadReply);
+}
+
 #[tokio::test]
 async fn a_model_of_the_other_api_says_so() {
     for (status, message) in [
@@ -175,4 +243,57 @@ async fn an_error_in_a_list_has_its_words() {
     let body = json!([{"error": {"code": 400, "message": message, "status": "INVALID_ARGUMENT"}}]);
     let error = told(400, &[], &body.to_string()).await.unwrap_err();
     assert_eq!((error.kind, error.message.as_str()), (Kind::InvalidRequest, message));
+}
+
+#[tokio::test]
+async fn members_that_a_service_refuses_do_not_go_back_to_that_model() {
+    let refusals = [
+        // Groq.
+        "'messages.1' : for 'role:assistant' the following must be satisfied[('messages.1' : property 'reasoning' is unsupported)]",
+        // A server that validates with pydantic.
+        "body.messages.1.assistant.reasoning: Extra inputs are not permitted",
+    ];
+    for refusal in refusals {
+        let body = error("invalid_request_error", &json!(null), refusal);
+        let server = Server::replying(400, &[], &body).await;
+        let provider = provider_at(&server);
+        let call = json!({"id": "a", "type": "function", "function": {"name": "weather", "arguments": "{}"}});
+        let message = json!({"role": "assistant", "content": null, "reasoning": "hm", "executed_tools": [], "audio": null,
+            "x": {}, "y": false, "z": null, "tool_calls": [call]});
+        let reply = reply_of(&completion(&message, &json!("tool_calls"), &json!({}))).await;
+        let mut asked = with_tools();
+        asked.messages.push(Message {
+            role: Role::Assistant,
+            content: reply.content,
+        });
+        let first = provider.complete(&asked).await.unwrap_err();
+        assert_eq!(first.kind, Kind::FormatRefused, "{first}");
+        // Without the members, the service has another reason.
+        let second = provider.complete(&asked).await.unwrap_err();
+        assert_eq!(second.kind, Kind::InvalidRequest, "{second}");
+        let sent: Vec<Value> = server
+            .seen()
+            .iter()
+            .map(|seen| seen.body["messages"][1].clone())
+            .collect();
+        let plain = json!({"role": "assistant", "content": null, "tool_calls": [call]});
+        let mut with_own = plain.clone();
+        with_own["reasoning"] = json!("hm");
+        assert_eq!(sent, [with_own, plain]);
+        // An error of another member, or of a request without such members, teaches nothing.
+        let none = provider.complete(&with_tools()).await.unwrap_err();
+        assert_eq!(none.kind, Kind::InvalidRequest);
+    }
+    for other in ["reasoning_effort is not supported", "reasoning must be a text"] {
+        let server = Server::replying(400, &[], &error("invalid_request_error", &json!(null), other)).await;
+        let mut asked = with_tools();
+        let message = json!({"content": "x", "reasoning": "hm"});
+        let reply = reply_of(&completion(&message, &json!("stop"), &json!({}))).await;
+        asked.messages.push(Message {
+            role: Role::Assistant,
+            content: reply.content,
+        });
+        let error = ask(&server, &asked).await.unwrap_err();
+        assert_eq!(error.kind, Kind::InvalidRequest, "{other}");
+    }
 }
