@@ -65,7 +65,7 @@ fn edited(machine: &TestEnv, prompt: &str) -> PathBuf {
 #[test]
 fn the_cassettes_of_the_examples_pass_without_key_configuration_and_network() {
     let machine = machine().cache(env!("CARGO_TARGET_TMPDIR"));
-    for name in ["competitor", "market-scan", "triage", "publish"] {
+    for name in ["competitor", "market-scan", "triage", "publish", "desk"] {
         plugin(name);
         let dir = workspace().join("plugins").join(name).display().to_string();
         let output = machine.run(["test", &dir]);
