@@ -12,7 +12,8 @@ interface task {
   record piece {
     /// `true` for a message of the model.
     from-model: bool,
-    /// The kind of an extension; a text without it.
+    /// The kind of an extension; a text without it. `received` for an extension of an earlier reply, whose number is the
+    /// text.
     kind: option<string>,
     text: string,
   }
@@ -36,11 +37,23 @@ world asks-for-anything {
 );
 
 async fn run(input: Vec<Call>) -> Result<Vec<String>, Failure> {
-    let mut ends = Vec::new();
+    let (mut ends, mut received) = (Vec::new(), Vec::<Extension>::new());
     for call in input {
+        let earlier = |number: &str| {
+            let number: usize = number.parse().unwrap_or_default();
+            received.get(number % received.len().max(1)).cloned()
+        };
         let message = |piece: Piece| Message {
-            role: if piece.from_model { Role::Assistant } else { Role::User },
+            role: if piece.from_model {
+                Role::Assistant
+            } else {
+                Role::User
+            },
             content: vec![match piece.kind {
+                Some(kind) if kind == "received" => match earlier(&piece.text) {
+                    Some(extension) => Part::Extension(extension),
+                    None => Part::Text(piece.text),
+                },
                 Some(kind) => Part::Extension(Extension { kind, json: piece.text }),
                 None => Part::Text(piece.text),
             }],
@@ -55,6 +68,10 @@ async fn run(input: Vec<Call>) -> Result<Vec<String>, Failure> {
         };
         ends.push(match complete(request).await {
             Ok(reply) => {
+                received.extend(reply.content.iter().filter_map(|part| match part {
+                    Part::Extension(extension) => Some(extension.clone()),
+                    _ => None,
+                }));
                 let kinds = reply.content.iter().map(|part| match part {
                     Part::Text(_) => "text",
                     Part::Media(_) => "media",

@@ -218,7 +218,7 @@ fn undated(id: &str) -> Option<&str> {
 /// The price of a search at both vendors in the table, in USD.
 const SEARCH: &str = "0.01";
 /// The input tokens that are reserved for a search or a page, unless the price says otherwise.
-const SEARCH_TOKENS: u64 = 10_000;
+pub(crate) const SEARCH_TOKENS: u64 = 10_000;
 
 /// The prices of one model's tokens, and of searches.
 ///

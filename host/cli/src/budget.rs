@@ -579,8 +579,7 @@ fn candidates(config: &Config, names: &BTreeSet<String>, searches: u64) -> Resul
                 model: model.to_string(),
                 prices: price.cloned().into_iter().chain(hour).collect(),
                 offline: matches!(kind, "offline" | "script"),
-                // Chat completions have no searches.
-                searches: if kind == "openai" { 0 } else { searches },
+                searches,
             })
         })
         .collect())

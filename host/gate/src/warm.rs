@@ -71,9 +71,16 @@ impl Prefix {
         // The schema and the tools come before the conversation.
         request.schema.as_ref().map(ToString::to_string).hash(&mut hasher);
         for tool in &request.options.tools {
-            (&tool.name, &tool.description, tool.parameters.to_string()).hash(&mut hasher);
+            (&tool.name, &tool.description, tool.parameters.to_string(), tool.strict).hash(&mut hasher);
         }
-        request.options.server_tools.hash(&mut hasher);
+        let options = &request.options;
+        (
+            &options.server_tools,
+            &options.tool_choice,
+            options.parallel_tools,
+            options.thinking,
+        )
+            .hash(&mut hasher);
         for (n, part) in parts().take(end).enumerate() {
             (n, part).hash(&mut hasher);
         }

@@ -515,7 +515,7 @@ fn a_changed_reply_that_leads_to_another_request_is_named_with_its_call() {
     assert!(
         output
             .stderr
-            .contains("differs: root/0, ask 1: the request differs: at /"),
+            .contains("differs: root/0, ask 2: the request differs: at /"),
         "{output}"
     );
     assert!(output.stderr.contains("an ansWer"), "{output}");

@@ -153,6 +153,9 @@ fn the_help_of_run() {
                                           agenthost.lock as the sub-agent NAMESPACE:NAME
           --dir <HOST::GUEST[:rw]>        Let the plugin, but not its sub-agents, read the directory
                                           HOST as GUEST, such as reports::/data; :rw lets it write, too
+          --server-tool <TOOL[=N]>        Let a provider run a tool (web-search or web-fetch) for the
+                                          plugin, but not for its sub-agents, at most N times in a model
+                                          call
           --offline                       Fetch nothing, and fail if a plugin of agenthost.lock is not
                                           in the cache
           --locked                        Use registry plugins exactly as in agenthost.lock (always the
@@ -218,6 +221,10 @@ fn the_help_of_batch() {
           --dir <HOST::GUEST[:rw]>
               Let the plugin, but not its sub-agents, read the directory HOST as GUEST, such as
               reports::/data; :rw lets it write, too
+
+          --server-tool <TOOL[=N]>
+              Let a provider run a tool (web-search or web-fetch) for the plugin, but not for its
+              sub-agents, at most N times in a model call
 
           --offline
               Fetch nothing, and fail if a plugin of agenthost.lock is not in the cache

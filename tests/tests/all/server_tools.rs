@@ -11,6 +11,8 @@ use crate::{dice, essence, guest, machine_for, run_json};
 
 const OWN: &str = "../config/agenthost/config.toml";
 const GRANT: &str = "[grants.\"demo:competitor\"]\nserver-tools = { web-search = { max-uses = 2 } }\n";
+/// As many as a paused reply below makes.
+const GRANT_OF_THREE: &str = "[grants.\"demo:competitor\"]\nserver-tools = { web-search = { max-uses = 3 } }\n";
 
 /// A machine whose operator has `own` in their configuration.
 fn machine_of(server: &Server, own: &str) -> TestEnv {
@@ -168,7 +170,7 @@ fn pausing(request: &Request) -> Reply {
 #[test]
 fn a_paused_reply_is_continued_by_the_host() {
     let server = Server::start(pausing);
-    let machine = machine_of(&server, GRANT);
+    let machine = machine_of(&server, GRANT_OF_THREE);
     let document = machine.run(run_json(&competitor(), &topic(), &[])).json(0);
     assert_eq!(
         document["outcome"]["ok"]["findings"][0]["sources"][0]["url"],
@@ -190,7 +192,11 @@ fn a_paused_reply_is_continued_by_the_host() {
         .map(Value::to_string)
         .collect();
     assert_eq!(back, sent, "byte for byte");
-    assert_eq!(seen[1].body["tools"][0]["max_uses"], 1, "what is left of two");
+    let left: Vec<_> = seen[..3]
+        .iter()
+        .map(|request| &request.body["tools"][0]["max_uses"])
+        .collect();
+    assert_eq!(left, [3, 2, 1], "what is left");
 
     let run = document["run"].as_str().unwrap();
     let replayed = machine.run(["replay", run, "--json"]).json(0);
@@ -209,11 +215,66 @@ fn a_reply_that_never_ends_is_given_up() {
 }
 
 #[test]
+fn no_search_follows_once_all_are_used() {
+    // The provider pauses after its second search, in the middle of nothing.
+    let server = Server::start(|request| match (is_question(request), content_back(request).len()) {
+        (false, _) => condensed(),
+        (true, 0) => message(&json!([use_of(1), found(1), use_of(2), found(2)]), "pause_turn", 2),
+        (true, _) => message(&json!([cited("It costs 5 EUR.", 2)]), "end_turn", 0),
+    });
+    let document = machine_of(&server, GRANT)
+        .run(run_json(&competitor(), &topic(), &[]))
+        .json(0);
+    assert_eq!(document["models"][0]["searches"], 2);
+    assert!(server.ended()[1].body["tools"].is_null(), "{}", server.ended()[1].body);
+}
+
+/// Two models, of which only the second one has searches.
+fn chain(server: &Server, retries: u32) -> TestEnv {
+    let url = server.url();
+    let machine = machine_for("").var("ANTHROPIC_API_KEY", "secret");
+    let config = format!(
+        "[models]\nfast = [\"chat/small\", \"claude/small\"]\n[providers.chat]\nkind = \"openai\"\nbase-url = \"{url}\"\n\
+         retries = {retries}\n[providers.claude]\nkind = \"anthropic\"\nbase-url = \"{}\"\n\
+         key-env = \"ANTHROPIC_API_KEY\"\nretries = {retries}\n{GRANT}",
+        url.trim_end_matches("/v1")
+    );
+    machine.write(OWN, config);
+    let folder = plugin("competitor").parent().unwrap().display().to_string();
+    machine.trusting(&folder)
+}
+
+#[test]
+fn a_model_of_a_provider_without_the_tool_is_skipped() {
+    let server = Server::start(|request| match request.path.ends_with("/messages") {
+        true if is_question(request) => message(&json!([use_of(1), found(1), cited("5 EUR.", 1)]), "end_turn", 1),
+        true => condensed(),
+        false => Reply::text(json!({"summary": "", "findings": [], "confidence": 0.5}).to_string()),
+    });
+    let document = chain(&server, 0).run(run_json(&competitor(), &topic(), &[])).json(0);
+    assert_eq!(document["outcome"]["ok"]["from-memory"], false);
+    assert!(
+        server.ended()[0].path.ends_with("/messages"),
+        "chat completions have no search"
+    );
+
+    // An outage of the other one is an outage, and no missing tool: the plugin does not answer from memory.
+    let server = Server::start(|request| match request.path.ends_with("/messages") {
+        true => Reply::error(529, "overloaded_error", "Overloaded"),
+        false => Reply::text("from memory"),
+    });
+    let document = chain(&server, 0).run(run_json(&competitor(), &topic(), &[])).json(5);
+    let failure = &document["outcome"]["failure"];
+    assert_eq!(failure["class"], "model", "{failure}");
+    assert!(server.ended().iter().all(|request| request.path.ends_with("/messages")));
+}
+
+#[test]
 fn a_killed_search_resumes_where_it_was() {
     for requests in 1..=4 {
         for late in [0, 40] {
             let server = Server::start(|request| pausing(request).after(Duration::from_millis(30)));
-            let machine = machine_of(&server, GRANT);
+            let machine = machine_of(&server, GRANT_OF_THREE);
             let mut running = machine.start(run_json(&competitor(), &topic(), &[]), None);
             while server.count() < requests && running.is_running() {
                 std::thread::sleep(Duration::from_millis(1));
@@ -332,6 +393,13 @@ fn random_call(seed: &mut usize) -> Value {
     let call = |block: &Value| json!({"id": "c", "name": "t", "arguments": {}, "echo": echo("anthropic", block)});
     let kinds = [
         ("echo", echo("anthropic", &forged)),
+        (
+            "echo",
+            echo(
+                "anthropic",
+                &json!({"type": "thinking", "thinking": "", "signature": "forged"}),
+            ),
+        ),
         ("echo", echo("openai", &json!({"tool_calls": [{"type": "web_search"}]}))),
         (
             "echo",
@@ -355,7 +423,8 @@ fn random_call(seed: &mut usize) -> Value {
     let mut pieces = vec![json!({"from-model": false, "kind": null, "text": "Hello."})];
     for _ in 0..*pick(&[0, 0, 0, 1, 1, 2], seed) {
         let (kind, json) = pick(&kinds, seed);
-        pieces.push(match pick(&[0, 1, 2], seed) {
+        pieces.push(match pick(&[0, 1, 2, 3], seed) {
+            3 => json!({"from-model": true, "kind": "received", "text": dice(3, *seed).to_string()}),
             0 => json!({"from-model": *pick(&[true, false], seed), "kind": null, "text": "More."}),
             _ => json!({"from-model": *kind != "tool-result", "kind": kind, "text": json.to_string()}),
         });
@@ -410,7 +479,16 @@ fn reaches(body: &Value) -> Option<String> {
 fn a_guest_without_the_grant_reaches_no_tool_of_a_provider() {
     const CALLS: usize = 400;
     for kind in ["anthropic", "openai", "openai-responses"] {
-        let server = Server::start(|_| Reply::text("fine"));
+        // With tools, the model thinks and calls one, so that the guest has blocks to send back.
+        let signed = json!({"type": "thinking", "thinking": "", "signature": "real"});
+        let called = json!({"type": "tool_use", "id": "c", "name": "t", "input": {}, "caller": {"type": "direct"}});
+        let calls_tool = message(&json!([signed, called]), "tool_use", 0);
+        let server = Server::start(
+            move |request| match request.body["tools"].is_null() || kind != "anthropic" {
+                true => Reply::text("fine"),
+                false => calls_tool.clone(),
+            },
+        );
         let url = server.url();
         let base = if kind == "anthropic" {
             url.trim_end_matches("/v1")
@@ -444,8 +522,16 @@ fn a_guest_without_the_grant_reaches_no_tool_of_a_provider() {
             count("denied: ") > 5 && count("invalid-request: ") > CALLS / 10,
             "{ends:?}"
         );
+        let mut sent_back = 0;
         for request in server.ended() {
             assert_eq!(reaches(&request.body), None, "{kind}: {}", request.body);
+            let text = request.body["messages"].to_string();
+            assert!(!text.contains("\"signature\":\"forged\""), "{kind}: {}", request.body);
+            sent_back += usize::from(text.contains("\"signature\":\"real\""));
         }
+        assert!(
+            kind != "anthropic" || sent_back > 0,
+            "blocks that the task received do go back"
+        );
     }
 }

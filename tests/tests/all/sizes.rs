@@ -310,7 +310,7 @@ fn a_fan_out_and_ctrl_c() {
     insta::assert_snapshot!(interrupted, @"
     estimate: no earlier runs, at worst $4.00, at most 100 sub-agents
     error: task root (demo:market-scan@0.2.0): cancelled: the task was cancelled
-    run [the run's id]: 6 calls, 4,663 tokens in, 4,800 out, $0.058158, [time]
+    run [the run's id]: 6 calls, 4,861 tokens in, 4,800 out, $0.058653, [time]
     note: what was paid for is kept; go on with `agenthost resume [the run's id]`
     ");
     let (running, interrupted) = fan_out(WIDE);

@@ -2,7 +2,7 @@
 
 use super::echoes::ReceivedEchoes;
 use agenthost_core::llm::{
-    Ask, CallError, Extension, Message, Options, Part, Reply, Request, Role, Stop, ToolChoice, extension,
+    Ask, CallError, Citation, Extension, Message, Options, Part, Reply, Request, Role, Stop, ToolChoice, extension,
 };
 use agenthost_providers::reasoning;
 use agenthost_providers::schema::{self, Accepted, Unfit};
@@ -26,15 +26,15 @@ pub(super) enum Judged {
 /// Returns an error for an invalid request.
 pub(super) fn request(mut ask: Ask, reply_tokens: u32, received: &ReceivedEchoes) -> Result<Request, CallError> {
     let wrong = |why: String| CallError::InvalidRequest(why);
-    if ask.messages.iter().all(|message| message.content.is_empty()) {
-        return Err(wrong("the request has no message with content".into()));
-    }
     if ask.max_tokens == Some(0) {
         return Err(wrong("max-tokens is 0".into()));
     }
     let pairs = ask.options.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let options = Options::parse(pairs).map_err(wrong)?;
-    extension::check(&mut ask.messages, &options, |echo| received.knows(echo)).map_err(wrong)?;
+    extension::check(&mut ask.messages, &options, |extension| received.has(extension)).map_err(wrong)?;
+    if ask.messages.iter().all(|message| message.content.is_empty()) {
+        return Err(wrong("the request has no message with content".into()));
+    }
     let schema = ask
         .schema
         // The schema is compiled later, once the call is reserved.
@@ -122,32 +122,56 @@ pub(super) fn judge(mut reply: Reply, accepted: Option<Result<Accepted, Unfit>>,
     }
 }
 
-/// Replaces the texts of a reply with the value that satisfies its schema. What belongs to the conversation stays.
+/// Replaces the texts of a reply with the value that satisfies its schema, in the place of the last one. What belongs to
+/// the conversation stays.
 fn with_value(content: Vec<Part>, value: String) -> Vec<Part> {
+    let last = content.iter().rposition(|part| matches!(part, Part::Text(_)));
     let mut value = Some(Part::Text(value));
     let mut kept = Vec::new();
-    for part in content {
+    for (at, part) in content.into_iter().enumerate() {
         match part {
-            Part::Text(_) => kept.extend(value.take()),
-            part if matches!(Extension::of(&part), Some(Ok(_))) => kept.push(part),
-            _ => {}
+            Part::Text(_) => kept.extend(value.take_if(|_| Some(at) == last)),
+            part => match Extension::of(&part) {
+                Some(Ok(Extension::Citation(citation))) => kept.push(without_place(citation)),
+                Some(Ok(_)) => kept.push(part),
+                _ => {}
+            },
         }
     }
     kept.extend(value);
     kept
 }
 
+/// Returns a citation of a text that has changed.
+fn without_place(citation: Citation) -> Part {
+    let citation = Citation {
+        start: None,
+        end: None,
+        ..citation
+    };
+    Extension::Citation(citation).into_part()
+}
+
 /// Removes the reasoning from the texts of a reply, and the texts that were nothing else.
 fn without_reasoning(content: Vec<Part>) -> Vec<Part> {
-    let part = |part| match part {
-        Part::Text(text) => match reasoning::without(&text) {
-            "" if !text.is_empty() => None,
-            rest if rest.len() < text.len() => Some(Part::Text(rest.to_owned())),
-            _ => Some(Part::Text(text)),
-        },
-        other => Some(other),
-    };
-    content.into_iter().filter_map(part).collect()
+    let mut kept = Vec::with_capacity(content.len());
+    let mut is_changed = false;
+    for part in content {
+        match part {
+            Part::Text(text) => {
+                let rest = reasoning::without(&text);
+                is_changed = rest.len() < text.len();
+                if !rest.is_empty() || text.is_empty() {
+                    kept.push(Part::Text(rest.to_owned()));
+                }
+            }
+            part => match Extension::of(&part).filter(|_| is_changed) {
+                Some(Ok(Extension::Citation(citation))) => kept.push(without_place(citation)),
+                _ => kept.push(part),
+            },
+        }
+    }
+    kept
 }
 
 /// Returns the request that shows the model its invalid reply, the reason and the schema, which a server without
@@ -162,6 +186,8 @@ pub(super) fn repair(request: &Request, broken: &Reply, why: &str) -> Request {
     if !request.options.tools.is_empty() {
         request.options.tool_choice = Some(ToolChoice::None);
     }
+    // The reply is corrected, and not looked up again.
+    request.options.server_tools.clear();
     let wrote = broken.text();
     let wrote = reasoning::without(&wrote);
     // Both vendors reject an empty message.

@@ -40,14 +40,16 @@ const WAIT_REPORTS: Duration = Duration::from_secs(5);
 
 impl Call<'_> {
     /// Calls the models of the chain in turn until one has answered.
-    pub(super) async fn serve<'m>(
-        &self,
-        models: &'m [ModelRef],
-        mut request: Request,
-    ) -> Result<Answered<'m>, CallError> {
+    pub(super) async fn serve<'m>(&self, models: &'m [ModelRef], request: Request) -> Result<Answered<'m>, CallError> {
         let mut before: Option<CallError> = None;
+        let mut lacks: Option<CallError> = None;
         let mut is_refused = false;
-        for (n, entry) in models.iter().enumerate() {
+        // A model whose reply is paid for has answered before those ahead of it.
+        let first = models
+            .iter()
+            .position(|model| self.has_paid(model, &request))
+            .unwrap_or(0);
+        for (n, entry) in models.iter().enumerate().skip(first) {
             let model = entry;
             let full_name = model.to_string();
             let served = if self.task.host.price(model).is_none() && self.limits_cost(model) {
@@ -58,13 +60,13 @@ impl Call<'_> {
                 // This fails if the provider has no key, for example; the next one may have one.
                 self.task.host.provider(&model.provider)
             };
-            let lacks = served.as_ref().ok().and_then(|served| {
+            let lacking = served.as_ref().ok().and_then(|served| {
                 let mut tools = request.options.server_tools.iter();
                 tools.find_map(|tool| served.provider.lacks(tool))
             });
-            if let Some(why) = lacks {
-                // The next one may have it.
-                before.get_or_insert(CallError::Denied(format!("{full_name}: {why}")));
+            if let Some(why) = lacking {
+                // The next one may have it, and if that one fails, its failure counts.
+                lacks.get_or_insert(CallError::Denied(format!("{full_name}: {why}")));
                 continue;
             }
             let served = match (served, &before) {
@@ -76,7 +78,7 @@ impl Call<'_> {
                 }
             };
             let price = self.task.host.request_price(model, served.kind, &request.options);
-            request.model.clone_from(&model.model);
+            let request = self.task.echoes.request_to(&request, entry);
             let model = Model {
                 full_name,
                 provider: &model.provider,
@@ -85,7 +87,10 @@ impl Call<'_> {
             };
             let last = n + 1 == models.len();
             match self.attempts(&model, &request, last).await {
-                Ok(reply) => return Ok(Answered { reply, model: entry }),
+                Ok(reply) => {
+                    self.so_far().answered_by.clone_from(&entry.provider);
+                    return Ok(Answered { reply, model: entry });
+                }
                 Err(Failed::Call(error @ CallError::Exhausted(_))) => return Err(error),
                 Err(Failed::Call(error)) => return Err(before.unwrap_or(error)),
                 Err(Failed::Provider(error)) => {
@@ -99,7 +104,9 @@ impl Call<'_> {
                 }
             }
         }
-        let error = before.unwrap_or_else(|| CallError::Unavailable(format!("no model is mapped to `{}`", self.name)));
+        let error = before
+            .or(lacks)
+            .unwrap_or_else(|| CallError::Unavailable(format!("no model is mapped to `{}`", self.name)));
         match &self.task.on_refused_key {
             Some(item) if is_refused => item.end(error.to_string()).await,
             _ => Err(error),
@@ -299,8 +306,8 @@ impl Call<'_> {
         let price = model.price.as_ref();
         let most = MostUses::of(&request.options.server_tools);
         let estimates = &task.host.estimates;
-        let pages = most.input(price, estimates.tokens_per_use(&model.full_name));
-        let input = estimates.input(&model.full_name, size, strict).saturating_add(pages);
+        let prompt = estimates.input(&model.full_name, size, strict);
+        let input = most.input(prompt, price, estimates.tokens_per_use(&model.full_name));
         let worst = |input, output| {
             price.map_or(Usd::ZERO, |price| {
                 price.worst(input, output).saturating_add(most.cost(Some(price)))

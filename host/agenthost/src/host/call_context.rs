@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Inner;
+use super::echoes::ReceivedEchoes;
 use super::events::EventLog;
 use super::record::TaskLog;
 use agenthost_core::error::{Error, Result, with_causes};
@@ -31,6 +32,8 @@ pub(super) struct CallContext {
     pub(super) used: Mutex<Vec<ModelReport>>,
     /// The largest amount by which a limit was too low for a call that was refused.
     pub(super) shortage: Mutex<Option<Shortage>>,
+    /// The blocks of providers that the task may send back.
+    pub(super) echoes: ReceivedEchoes,
     /// Admits one check of a schema or reply of the task at a time.
     pub(super) checking: Arc<Semaphore>,
     /// Ends the run if the allowance cannot be counted.

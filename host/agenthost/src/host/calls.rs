@@ -18,7 +18,6 @@ use super::answer::{Judged, is_answer, judge, repair, request};
 use super::attempts::{Answered, Call, SpentBefore};
 use super::call_context::CallContext;
 use super::documents::TaskDocuments;
-use super::echoes::ReceivedEchoes;
 use super::estimate::InputSize;
 use super::record::{PaidReply, PastCall, Recorded, SubTaskReplay};
 use super::server_tools::{MostUses, narrow, without_used};
@@ -63,8 +62,6 @@ pub(super) struct TaskContext {
     pub(super) models: BTreeSet<String>,
     /// The tools of providers that the task may use.
     pub(super) server_tools: ServerToolGrants,
-    /// The blocks of providers that the task may send back.
-    pub(super) echoes: ReceivedEchoes,
 }
 
 /// The run of a task, as far as the task can use it.
@@ -201,13 +198,16 @@ impl TaskContext {
                 if let Some(used) = told.used {
                     self.call.account.restore(&used, 1);
                 }
+                if let (Ok(reply), Some(report)) = (&told.result, told.models.last()) {
+                    let model = report.model.parse::<ModelRef>();
+                    self.call
+                        .echoes
+                        .note(reply, model.as_ref().map_or("", |model| &model.provider));
+                }
                 for model in told.models {
                     self.call.note(model);
                 }
                 self.call.falls_short(told.shortage);
-                if let Ok(reply) = &told.result {
-                    self.echoes.note(reply);
-                }
                 ready(told.result).boxed()
             }
             Recorded::Unanswered => pending().boxed(),
@@ -307,7 +307,7 @@ impl TaskContext {
         let mut sum = past.lost;
         let mut reports = past.models.clone();
         for model in &past.in_flight {
-            let Ok(mut request) = request(ask.clone(), self.call.host.config.reply_tokens(), &self.echoes) else {
+            let Ok(mut request) = request(ask.clone(), self.call.host.config.reply_tokens(), &self.call.echoes) else {
                 break;
             };
             // It may have been the continuation or the repair of the replies before it.
@@ -316,7 +316,11 @@ impl TaskContext {
                 role: Role::Assistant,
                 content,
             }));
-            let _ = narrow(&mut request, &self.server_tools, |_| String::new());
+            // If the grant has become narrower since, the request counts with what it asked for.
+            let asked = request.options.server_tools.clone();
+            if narrow(&mut request, &self.server_tools, |_| String::new()).is_err() {
+                request.options.server_tools = asked;
+            }
             let parsed = model.parse::<ModelRef>().ok();
             let served = parsed
                 .as_ref()
@@ -330,8 +334,8 @@ impl TaskContext {
             let host = &self.call.host;
             let price = parsed.and_then(|model| host.request_price(&model, kind, &request.options));
             let most = MostUses::of(&request.options.server_tools);
-            let pages = most.input(price.as_ref(), host.estimates.tokens_per_use(model));
-            let input = host.estimates.input(model, &size, strict).saturating_add(pages);
+            let prompt = host.estimates.input(model, &size, strict);
+            let input = most.input(prompt, price.as_ref(), host.estimates.tokens_per_use(model));
             let output = u64::from(request.max_tokens);
             let searches = most.cost(price.as_ref());
             let used = Used {
@@ -366,6 +370,7 @@ impl TaskContext {
         let name = ask.model.clone();
         let call = Call::new(&self.call, &name, ordinal, paid, before);
         let result = self.make(&call, ask).await.map_err(CallError::shortened);
+        call.book_unused();
         failpoint!(await "settle.told");
         let told = call.told(&result);
         if let AskResult::Error { shortage, .. } = &told {
@@ -375,7 +380,7 @@ impl TaskContext {
         failpoint!(await "settle.durable");
         call.noted();
         if let Ok(reply) = &result {
-            self.echoes.note(reply);
+            self.call.echoes.note(reply, &call.answered_by());
         }
         result
     }
@@ -383,7 +388,7 @@ impl TaskContext {
     /// Makes a model call: the first try, and one to repair an invalid reply.
     async fn make(&self, call: &Call<'_>, ask: Ask) -> CallResult {
         let models = self.granted(&ask.model)?;
-        let mut request = request(ask, self.call.host.config.reply_tokens(), &self.echoes)?;
+        let mut request = request(ask, self.call.host.config.reply_tokens(), &self.call.echoes)?;
         narrow(&mut request, &self.server_tools, |kind| {
             self.loaded.no_server_tool(&self.call.host.config, kind)
         })?;

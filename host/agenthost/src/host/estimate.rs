@@ -12,10 +12,12 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use agenthost_core::llm::{Part, Request, Usage};
+use agenthost_core::llm::{Extension, Part, Request};
 use agenthost_providers::schema::{Dialect, fit, instruct};
 use icu_normalizer::ComposingNormalizer;
 use serde_json::Value;
+
+use crate::price::SEARCH_TOKENS;
 
 /// The tokens of a request that are in none of its texts: markers of roles, and additions of a vendor for a schema.
 const TOKENS_PER_REQUEST: u64 = 64;
@@ -39,10 +41,8 @@ const NORMALIZED_GROWTH: u64 = 11;
 /// some hundreds for each of its models; the value leaves room.
 const TOKENS_FOR_TOOLS: u64 = 600;
 const TOKENS_PER_TOOL: u64 = 24;
-/// More bytes than any tokenizer makes one token of in a long text, to tell a prompt from the pages of a search.
-const MOST_BYTES_PER_TOKEN: u64 = 6;
-/// The highest estimate of the tokens that one search adds.
-const MOST_TOKENS_PER_USE: u64 = 100_000;
+/// The highest estimate of the tokens that one search adds, so that a few searches still fit a task's default limit.
+const MOST_TOKENS_PER_USE: u64 = 30_000;
 /// Anthropic publishes no vocabulary of its newer models. According to its documentation of token counting, they make
 /// about 30 percent more tokens of the same text than earlier ones, depending on the text; the rest is margin.
 const ANTHROPIC_FACTOR: f64 = 1.35;
@@ -74,7 +74,8 @@ impl InputSize {
         size.add(request.system.as_deref().unwrap_or_default());
         for part in request.messages.iter().flat_map(|message| &message.content) {
             match part {
-                Part::Text(text) | Part::Extension { json: text, .. } => size.add(text),
+                Part::Text(text) => size.add(text),
+                Part::Extension { json, .. } => size.add_extension(part, json, kind, &request.model),
                 Part::Media { data, .. } => size.media += TOKENS_PER_MEDIA.max(data.len() as u64),
             }
         }
@@ -104,7 +105,7 @@ impl InputSize {
         }
         let request = request.clone();
         let (bytes, messages) = (request.bytes(), request.messages.len() as u64);
-        let tools = request.options.tools.len() as u64;
+        let tools = (request.options.tools.len() + request.options.server_tools.len()) as u64;
         let bytes = bytes.saturating_mul(NORMALIZED_GROWTH);
         let measured = tokio::task::spawn_blocking(move || Self::of(&request, kind)).await;
         measured.unwrap_or(Self {
@@ -128,6 +129,40 @@ impl InputSize {
             self.bytes += bytes as u64;
             self.texts += tokens + cut;
             text = rest;
+        }
+    }
+
+    /// Adds what a wire sends of an extension.
+    fn add_extension(&mut self, part: &Part, json: &str, kind: &str, model: &str) {
+        let extension = match Extension::of(part) {
+            Some(Ok(extension)) => extension,
+            _ => return self.add(json),
+        };
+        if let Some(echo) = extension.echo().filter(|echo| echo.fits(kind, model)) {
+            let block = echo.block.to_string();
+            let is_result = echo
+                .block
+                .get("type")
+                .and_then(Value::as_str)
+                .is_some_and(|kind| kind.ends_with("_result"));
+            let mut with = *self;
+            with.add(&block);
+            if is_result {
+                // The pages are encrypted: the text says little about what the model reads.
+                with.texts = with.texts.min(self.texts + SEARCH_TOKENS);
+                with.bytes = with.bytes.min(self.bytes + SEARCH_TOKENS);
+            }
+            *self = with;
+            return;
+        }
+        match extension {
+            Extension::ToolCall(call) => {
+                self.add(&call.name);
+                self.add(&call.arguments.text());
+            }
+            Extension::ToolResult(result) => self.add(&result.content),
+            // No wire sends these.
+            _ => {}
         }
     }
 
@@ -235,10 +270,11 @@ impl Estimates {
         learned.factor = learned.factor.max(seen);
     }
 
-    /// Learns from the count of a reply for which the provider searched: its pages are part of the count.
-    pub(super) fn learn_uses(&self, model: &str, size: &InputSize, usage: &Usage) {
-        let pages = usage.input.saturating_sub(size.bytes / MOST_BYTES_PER_TOKEN);
-        let Some(each) = pages.checked_div(usage.searches) else {
+    /// Learns from the count of a reply for which the provider used tools `uses` times, and which is above what was
+    /// reserved: the pages are part of the count.
+    pub(super) fn learn_uses(&self, model: &str, size: &InputSize, counted: u64, uses: u64) {
+        let prompt = self.input(model, size, false).saturating_mul(uses.saturating_add(1));
+        let Some(each) = counted.saturating_sub(prompt).checked_div(uses) else {
             return;
         };
         let each = ((each as f64 * MARGIN).ceil() as u64).min(MOST_TOKENS_PER_USE);

@@ -6,10 +6,7 @@
 use agenthost_core::limits::Usd;
 use agenthost_core::llm::{CallError, Extension, Part, Request, ServerTool, ServerToolGrants, ServerToolKind};
 
-use crate::price::Price;
-
-/// The input tokens that one search or page adds, for a model without a price.
-const TOKENS_PER_USE: u64 = 10_000;
+use crate::price::{Price, SEARCH_TOKENS};
 
 /// Narrows the provider's tools of `request` to `grants`. `refusal` explains why a tool is not granted.
 pub(super) fn narrow(
@@ -48,10 +45,14 @@ impl MostUses {
         most
     }
 
-    /// Returns the input that the tools add at most, if one use adds `learned` tokens.
-    pub(super) fn input(self, price: Option<&Price>, learned: u64) -> u64 {
-        let each = price.map_or(TOKENS_PER_USE, Price::search_tokens);
-        self.pages.saturating_mul(each.max(learned))
+    /// Returns the most input of a request whose prompt has `prompt` tokens, if one use adds `learned` tokens: the provider
+    /// reads the prompt again after each use.
+    pub(super) fn input(self, prompt: u64, price: Option<&Price>, learned: u64) -> u64 {
+        let each = price.map_or(SEARCH_TOKENS, Price::search_tokens).max(learned);
+        let passes = self.pages.saturating_add(1);
+        prompt
+            .saturating_mul(passes)
+            .saturating_add(each.saturating_mul(self.pages))
     }
 
     /// Returns the price of the searches.
@@ -60,26 +61,32 @@ impl MostUses {
     }
 }
 
-/// Narrows the tools of a request that goes on after `content` by the uses in it. One use is always left, because the
-/// provider paused in the middle of it.
-pub(super) fn without_used(tools: &mut [ServerTool], content: &[Part]) {
-    for tool in tools {
-        let is_use = |part: &Part| match Extension::of(part) {
-            Some(Ok(Extension::Search(search))) => search.tool == tool.kind.name(),
-            _ => false,
-        };
-        let used = content.iter().filter(|part| is_use(part)).count();
-        let left = tool
-            .bounds()
-            .uses()
-            .saturating_sub(u32::try_from(used).unwrap_or(u32::MAX));
+/// Narrows the tools of a request that goes on after `content` by the uses in it. A tool without uses left is removed,
+/// unless the provider paused in the middle of one.
+pub(super) fn without_used(tools: &mut Vec<ServerTool>, content: &[Part]) {
+    let is_pending = match content.last().and_then(Extension::of) {
+        Some(Ok(Extension::Echo(echo))) => echo.block.get("type").is_some_and(|kind| kind == "server_tool_use"),
+        _ => false,
+    };
+    tools.retain_mut(|tool| {
+        let left = tool.bounds().uses().saturating_sub(uses_in(content, tool.kind));
         tool.max_uses = Some(left.max(1));
-    }
+        left > 0 || is_pending
+    });
+}
+
+/// Returns how often a reply used a tool.
+pub(super) fn uses_in(content: &[Part], kind: ServerToolKind) -> u32 {
+    let is_use = |part: &&Part| match Extension::of(part) {
+        Some(Ok(Extension::Search(search))) => search.tool == kind.name(),
+        _ => false,
+    };
+    u32::try_from(content.iter().filter(is_use).count()).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
 mod tests {
-    use agenthost_core::llm::{SearchReport, ServerToolGrant};
+    use agenthost_core::llm::{Echo, SearchReport, ServerToolGrant};
 
     use super::*;
 
@@ -94,15 +101,36 @@ mod tests {
             ..SearchReport::default()
         };
         let used = vec![Extension::Search(search).into_part(); 2];
-        let mut left = tools(r#"[{"kind": "web-search", "max-uses": 3}, {"kind": "web-fetch", "max-uses": 3}]"#);
+        let pending = Extension::Echo(Echo {
+            wire: "anthropic".to_owned(),
+            model: "m".to_owned(),
+            block: serde_json::json!({"type": "server_tool_use"}),
+        });
+        let all = tools(r#"[{"kind": "web-search", "max-uses": 3}, {"kind": "web-fetch", "max-uses": 3}]"#);
+        let mut left = all.clone();
         without_used(&mut left, &used);
         assert_eq!((left[0].max_uses, left[1].max_uses), (Some(1), Some(3)));
-        without_used(&mut left, &used);
-        assert_eq!(left[0].max_uses, Some(1));
         let most = MostUses::of(&left);
+        assert_eq!((most.searches, most.pages), (1, 4));
         assert_eq!(
-            (most.searches, most.pages, most.input(None, 0), most.input(None, 12_000)),
-            (1, 4, 40_000, 48_000)
+            (most.input(100, None, 0), most.input(100, None, 12_000)),
+            (40_500, 48_500)
+        );
+
+        let used = [used.as_slice(), used.as_slice()].concat();
+        let mut left = all.clone();
+        without_used(&mut left, &used);
+        assert_eq!(
+            (left.len(), left[0].kind),
+            (1, ServerToolKind::WebFetch),
+            "no search is left"
+        );
+        let mut left = all;
+        without_used(&mut left, &[used.as_slice(), &[pending.into_part()]].concat());
+        assert_eq!(
+            (left.len(), left[0].max_uses),
+            (2, Some(1)),
+            "the provider is in the middle of one"
         );
     }
 

@@ -302,6 +302,7 @@ impl RunState {
                 log: Arc::clone(&log),
                 used: Mutex::default(),
                 shortage: Mutex::default(),
+                echoes: ReceivedEchoes::default(),
                 checking: Arc::new(Semaphore::new(1)),
                 on_uncounted: self.on_uncounted.clone(),
                 on_refused_key: self.on_refused_key.clone(),
@@ -314,7 +315,6 @@ impl RunState {
             plugin: plugin.info.id.name.clone(),
             models: plugin.models(config),
             server_tools: plugin.server_tools(config),
-            echoes: ReceivedEchoes::default(),
         });
         let call = GuestCall {
             input,

@@ -5,14 +5,21 @@
 //! block of one provider, which has to go back exactly as it came. A guest can read it and leave it out, but it cannot
 //! make one: the host passes on only those that it gave to the same task.
 //!
-//! [`check`] holds for every request that leaves the host: content of a kind that does not belong into a message never
+//! [`check`] holds for every request that leaves the host: content of a kind that is not possible in a message never
 //! reaches a provider.
+
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::message::{Message, Part, Role};
 use super::options::Options;
+
+/// The most tool calls of one message. Models make a few at a time.
+const MAX_CALLS: usize = 128;
+/// The deepest nesting of arguments. A part around them is deeper, and JSON of more than 127 levels cannot be read.
+const MAX_DEPTH: usize = 100;
 
 /// One part of a message that is not text or media.
 ///
@@ -81,8 +88,24 @@ impl ToolArguments {
             return Self::Object(Map::new());
         }
         match serde_json::from_str(text) {
-            Ok(Value::Object(arguments)) => Self::Object(arguments),
+            Ok(Value::Object(arguments)) if is_flat(arguments.values(), MAX_DEPTH) => Self::Object(arguments),
             _ => Self::Invalid(text.to_owned()),
+        }
+    }
+
+    /// Returns arguments that came as JSON. Anything but an object, and an object that is too deep, is invalid.
+    ///
+    /// ```
+    /// use agenthost_core::llm::extension::ToolArguments;
+    ///
+    /// assert!(matches!(ToolArguments::of(serde_json::json!({"a": 1})), ToolArguments::Object(_)));
+    /// assert_eq!(ToolArguments::of(serde_json::json!([1])), ToolArguments::Invalid("[1]".to_owned()));
+    /// ```
+    pub fn of(value: Value) -> Self {
+        match value {
+            Value::Object(arguments) if is_flat(arguments.values(), MAX_DEPTH) => Self::Object(arguments),
+            Value::String(text) => Self::Invalid(text),
+            other => Self::Invalid(other.to_string()),
         }
     }
 
@@ -99,6 +122,15 @@ impl ToolArguments {
             Self::Invalid(text) => text.clone(),
         }
     }
+}
+
+/// Returns whether no value is nested deeper than `depth`.
+fn is_flat<'a>(values: impl IntoIterator<Item = &'a Value>, depth: usize) -> bool {
+    values.into_iter().all(|value| match value {
+        Value::Array(items) => depth > 0 && is_flat(items, depth - 1),
+        Value::Object(members) => depth > 0 && is_flat(members.values(), depth - 1),
+        _ => true,
+    })
 }
 
 /// The result of a tool call.
@@ -274,8 +306,16 @@ impl Extension {
         }
     }
 
-    /// Returns it without its echo; `None` if it is nothing else.
-    fn without_echo(self) -> Option<Self> {
+    /// Returns it without its echo; `None` if it is only an echo.
+    ///
+    /// ```
+    /// use agenthost_core::llm::{Echo, Extension};
+    ///
+    /// let echo = Echo { wire: "anthropic".into(), model: "small".into(), block: serde_json::json!({}) };
+    /// assert_eq!(Extension::Echo(echo).without_echo(), None);
+    /// ```
+    #[must_use]
+    pub fn without_echo(self) -> Option<Self> {
         match self {
             Self::ToolCall(call) => Some(Self::ToolCall(ToolCall { echo: None, ..call })),
             Self::Citation(citation) => Some(Self::Citation(Citation { echo: None, ..citation })),
@@ -285,43 +325,53 @@ impl Extension {
     }
 }
 
-/// Checks the extensions of a request, and removes every [`Echo`] for which `is_known` returns `false`.
+/// Checks the extensions of a request. Removes the [`Echo`] of every extension for which `is_received` returns `false`, and
+/// the messages that this leaves empty.
 ///
 /// ```
 /// use agenthost_core::llm::extension::check;
 /// use agenthost_core::llm::{Message, Options, Part, Role};
 ///
 /// let part = Part::Extension { kind: "server_tool_use".into(), json: "{}".into() };
-/// let mut messages = [Message { role: Role::User, content: vec![part] }];
+/// let mut messages = vec![Message { role: Role::User, content: vec![part] }];
 /// assert!(check(&mut messages, &Options::default(), |_| false).is_err());
 /// ```
 ///
 /// # Errors
 ///
-/// Returns the reason for an invalid request: a kind that is not known or that does not belong into its message, and calls
+/// Returns the reason for an invalid request: a kind that is not known or that is not possible in its message, and calls
 /// and results that do not match.
-pub fn check(messages: &mut [Message], options: &Options, is_known: impl Fn(&Echo) -> bool) -> Result<(), String> {
+pub fn check(
+    messages: &mut Vec<Message>,
+    options: &Options,
+    is_received: impl Fn(&Extension) -> bool,
+) -> Result<(), String> {
     // The calls of the message before, which the next one has to answer.
-    let mut open: Vec<String> = Vec::new();
-    for message in messages.iter_mut() {
-        let mut calls = Vec::new();
+    let mut open: BTreeSet<String> = BTreeSet::new();
+    let mut kept_messages = Vec::with_capacity(messages.len());
+    for message in messages.drain(..) {
+        let mut calls = BTreeSet::new();
         let mut kept = Vec::with_capacity(message.content.len());
-        for part in message.content.drain(..) {
+        let was_empty = message.content.is_empty();
+        for part in message.content {
             let Some(extension) = Extension::of(&part) else {
                 kept.push(part);
                 continue;
             };
             let extension = extension?;
             match (&extension, message.role) {
-                (Extension::ToolResult(result), Role::User) => match open.iter().position(|id| *id == result.id) {
-                    Some(at) => drop(open.swap_remove(at)),
-                    None => return Err(format!("the tool result {:?} belongs to no open call", result.id)),
-                },
+                (Extension::ToolResult(result), Role::User) => {
+                    if !open.remove(&result.id) {
+                        return Err(format!("the tool result {:?} belongs to no open call", result.id));
+                    }
+                }
                 (Extension::ToolCall(call), Role::Assistant) => {
-                    if calls.contains(&call.id) {
+                    if !calls.insert(call.id.clone()) {
                         return Err(format!("two tool calls have the id {:?}", call.id));
                     }
-                    calls.push(call.id.clone());
+                    if calls.len() > MAX_CALLS {
+                        return Err(format!("a message has at most {MAX_CALLS} tool calls"));
+                    }
                 }
                 (Extension::ToolResult(_), Role::Assistant) => {
                     return Err("a tool result is in a message of the model".to_owned());
@@ -334,18 +384,24 @@ pub fn check(messages: &mut [Message], options: &Options, is_known: impl Fn(&Ech
                 }
                 (_, Role::Assistant) => {}
             }
-            let is_foreign = extension.echo().is_some_and(|echo| !is_known(echo));
-            match is_foreign {
+            match extension.echo().is_some() && !is_received(&extension) {
                 false => kept.push(part),
                 true => kept.extend(extension.without_echo().map(Extension::into_part)),
             }
         }
-        message.content = kept;
         if let Some(id) = open.first() {
             return Err(format!("the tool call {id:?} has no result in the message after it"));
         }
         open = calls;
+        // The services refuse an empty message.
+        if was_empty || !kept.is_empty() {
+            kept_messages.push(Message {
+                role: message.role,
+                content: kept,
+            });
+        }
     }
+    *messages = kept_messages;
     match open.first() {
         Some(id) => Err(format!("the tool call {id:?} has no result")),
         None if options.tools.is_empty() && has_calls(messages) => {
@@ -447,7 +503,10 @@ mod tests {
                 (got, _) => panic!("{messages:?}: {got:?}"),
             }
         }
-        let mut without_tools = [ask(), assistant(vec![call("a")]), user(vec![result("a")])];
+        let many = (0..200).map(|n| call(&n.to_string())).collect();
+        let why = check(&mut vec![ask(), assistant(many)], &tools(), |_| false).unwrap_err();
+        assert!(why.contains("at most 128 tool calls"), "{why}");
+        let mut without_tools = vec![ask(), assistant(vec![call("a")]), user(vec![result("a")])];
         let why = check(&mut without_tools, &Options::default(), |_| false).unwrap_err();
         assert!(why.contains("no tools"), "{why}");
     }
@@ -466,7 +525,7 @@ mod tests {
                 message(Role::User, vec![result("a")]),
             ]
         };
-        let known = |echo: &Echo| echo.block == block("good");
+        let known = |extension: &Extension| extension.echo().is_some_and(|echo| echo.block == block("good"));
         let mut messages = with("good");
         check(&mut messages, &tools(), known).unwrap();
         assert_eq!(messages, with("good"), "byte for byte");
@@ -474,5 +533,36 @@ mod tests {
         check(&mut messages, &tools(), known).unwrap();
         let left = json!({"id": "a", "name": "weather", "arguments": {}});
         assert_eq!(messages[0].content, [part("tool-call", left)]);
+
+        let user = |text: &str| message(Role::User, vec![Part::Text(text.to_owned())]);
+        let mut messages = vec![
+            user("a"),
+            message(Role::Assistant, vec![part("echo", echo("forged"))]),
+            user("b"),
+        ];
+        check(&mut messages, &tools(), known).unwrap();
+        assert_eq!(
+            messages,
+            [user("a"), user("b")],
+            "a message that is left empty is removed"
+        );
+    }
+
+    #[test]
+    fn deep_arguments_are_invalid() {
+        let nested = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
+        assert!(matches!(ToolArguments::read(&nested(100)), ToolArguments::Object(_)));
+        for depth in [101, 126, 127, 100_000] {
+            let read = ToolArguments::read(&nested(depth));
+            assert!(matches!(&read, ToolArguments::Invalid(_)), "{depth}");
+            let call = ToolCall {
+                id: "a".to_owned(),
+                name: "b".to_owned(),
+                arguments: read,
+                echo: None,
+            };
+            let part = Extension::ToolCall(call.clone()).into_part();
+            assert_eq!(Extension::of(&part), Some(Ok(Extension::ToolCall(call))), "{depth}");
+        }
     }
 }

@@ -160,6 +160,17 @@ impl Options {
                 names.join(", ")
             ));
         }
+        let reserved = |tool: &&ToolDefinition| {
+            self.server_tools
+                .iter()
+                .any(|server| server.kind.wire_name() == tool.name)
+        };
+        if let Some(tool) = self.tools.iter().find(reserved) {
+            return Err(format!(
+                "the tool `{}` has the name of a tool of the provider",
+                tool.name
+            ));
+        }
         if self.thinking == Some(Thinking::Off) && self.effort.is_some() {
             return Err("option `effort` has no meaning with the option `thinking` = off".to_owned());
         }
@@ -240,6 +251,13 @@ mod tests {
                 "true or false, not `no`",
             ),
             (vec![("parallel-tools", "true")], "needs the option `tools`"),
+            (
+                vec![
+                    ("tools", r#"[{"name": "web_search", "parameters": {"type": "object"}}]"#),
+                    ("server-tools", r#"[{"kind": "web-search"}]"#),
+                ],
+                "has the name of a tool of the provider",
+            ),
             (vec![("server-tools", "[]")], "option `server-tools` has no tool"),
         ] {
             let why = Options::parse(pairs.clone()).unwrap_err();

@@ -47,6 +47,14 @@ impl ServerToolKind {
         }
     }
 
+    /// Returns the name under which a model calls the tool.
+    pub(super) fn wire_name(self) -> &'static str {
+        match self {
+            Self::WebSearch => "web_search",
+            Self::WebFetch => "web_fetch",
+        }
+    }
+
     /// Returns the kind with this name.
     ///
     /// ```

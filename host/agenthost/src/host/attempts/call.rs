@@ -46,6 +46,8 @@ pub(super) struct SoFar {
     pub(super) last: Option<(RequestHash, Used)>,
     /// The output limit of that request.
     pub(super) limit: OutputLimit,
+    /// The name of the provider that answered last.
+    pub(super) answered_by: String,
     /// `true` if a request was answered and the journal does not have its end yet.
     pub(super) unnoted: bool,
     /// The amount by which a limit was too low for the last request that was refused.
@@ -199,6 +201,38 @@ impl<'a> Call<'a> {
         self.so_far().limit
     }
 
+    /// Returns the name of the provider that answered last.
+    pub(crate) fn answered_by(&self) -> String {
+        self.so_far().answered_by.clone()
+    }
+
+    /// Returns whether the reply of `model` to this request is paid for.
+    pub(super) fn has_paid(&self, model: &ModelRef, request: &Request) -> bool {
+        let so_far = self.so_far();
+        if so_far.paid.is_empty() {
+            return false;
+        }
+        let hash = request_hash(&model.to_string(), &self.task.echoes.request_to(request, model));
+        so_far.paid.iter().any(|paid| paid.hash == hash)
+    }
+
+    /// Books the replies that an earlier execution of the task paid for and this one did not use.
+    pub(crate) fn book_unused(&self) {
+        let unused = std::mem::take(&mut self.so_far().paid);
+        for paid in unused {
+            let first = !self.counted.swap(true, Ordering::Relaxed);
+            self.task.account.restore(&paid.used, u64::from(first));
+            {
+                let mut so_far = self.so_far();
+                so_far.used = so_far.used.plus(&paid.used);
+            }
+            let mut report = ModelReport::new(self.name, &paid.reply.model).with_used(&paid.used);
+            (report.calls, report.requests) = (u64::from(first), 1);
+            report.searches = paid.reply.usage.map_or(0, |usage| usage.searches);
+            self.note(report);
+        }
+    }
+
     /// Returns the recorded reply to this request and books it, or `None` if the request has to be sent.
     pub(super) fn paid(&self, model: &Model<'_>, request: &Request) -> Option<Reply> {
         if self.so_far().paid.is_empty() {
@@ -223,6 +257,7 @@ impl<'a> Call<'a> {
         let mut report = self.report(model).with_used(&used);
         report.calls = u64::from(first);
         report.requests = 1;
+        report.searches = paid.reply.usage.map_or(0, |usage| usage.searches);
         self.note(report);
         Some(paid.reply)
     }

@@ -10,13 +10,14 @@ use tracing::Instrument as _;
 use super::super::answer::OutputLimit;
 use super::super::estimate::InputSize;
 use super::super::record::request_hash;
+use super::super::server_tools::uses_in;
 use super::call::{Call, Failed, Model};
 use crate::allowance::AllowanceHold;
 use crate::telemetry;
 use agenthost_core::failpoint;
 use agenthost_core::limits::ledger::{Reservation, Used};
 use agenthost_core::limits::{LimitKind, Usd};
-use agenthost_core::llm::{CallError, ProviderError, ProviderErrorKind, Reply, Request, Usage};
+use agenthost_core::llm::{CallError, Part, ProviderError, ProviderErrorKind, Reply, Request, ServerToolKind, Usage};
 use agenthost_core::run::{Abandoned, Event, ModelReport, Overshoot};
 use agenthost_gate::Permit;
 
@@ -144,9 +145,13 @@ impl InFlight<'_> {
         let used = match counted {
             Some(usage) => {
                 let estimates = &task.host.estimates;
+                let uses = answer.map_or(0, |reply| uses(&reply.content));
                 match self.request.options.server_tools.is_empty() {
                     true => estimates.learn(&self.model.full_name, &self.size, usage.input),
-                    false => estimates.learn_uses(&self.model.full_name, &self.size, usage),
+                    false if usage.input > reservation.worst().input => {
+                        estimates.learn_uses(&self.model.full_name, &self.size, usage.input, uses);
+                    }
+                    false => {}
                 }
                 Used {
                     input: usage.input,
@@ -199,7 +204,7 @@ impl InFlight<'_> {
     /// Reports that the provider counted more than was reserved, if it did.
     fn overshoot(&self, reserved: &Used, used: &Used, passed: Option<LimitKind>) -> Overshoot {
         let sum = |used: &Used| used.input.saturating_add(used.output);
-        if sum(used) <= sum(reserved) {
+        if sum(used) <= sum(reserved) && used.cost <= reserved.cost {
             return Overshoot::default();
         }
         // An estimate of the input that is too low matters to people only if a limit was passed.
@@ -231,6 +236,12 @@ impl Drop for InFlight<'_> {
         report.abandoned = Abandoned::one(&used);
         self.call.lost(&used, report);
     }
+}
+
+/// Returns how often a reply used tools of the provider.
+fn uses(content: &[Part]) -> u64 {
+    let each = ServerToolKind::ALL.map(|kind| u64::from(uses_in(content, kind)));
+    each.into_iter().sum()
 }
 
 pub(super) fn millis(duration: Duration) -> u64 {
