@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::llm::{Extension, Part, Reply, Request};
+use crate::llm::{Error, Extension, Part, Reply, Request};
 
 const TOOL_CALL: &str = "tool-call";
 const TOOL_RESULT: &str = "tool-result";
@@ -110,7 +110,7 @@ impl Citation {
 ///
 /// let mut search = WebSearch::new(["prices of Acme"]);
 /// search.results.push(WebPage { url: "https://example.com/prices".into(), title: None });
-/// let host = Host::new().model("fast", [Reply::text("It costs 5 CHF.").search(search)]);
+/// let host = Host::new().model("fast", [Reply::text("It costs 5 CHF.").with_search(search)]);
 /// let reply = host.run(Prompt::new("What does it cost?").search(Search::uses(3)).reply()).unwrap();
 /// assert_eq!(reply.searches()[0].results[0].url, "https://example.com/prices");
 /// ```
@@ -149,6 +149,15 @@ impl WebSearch {
 }
 
 /// A page that a provider found or read.
+///
+/// ```
+/// use agenthost_sdk::{WebPage, WebSearch};
+///
+/// let mut search = WebSearch::new(["prices of Acme"]);
+/// search.results.push(WebPage { url: "https://example.com/prices".into(), title: Some("Prices".into()) });
+/// let titles: Vec<&str> = search.results.iter().filter_map(|page| page.title.as_deref()).collect();
+/// assert_eq!(titles, ["Prices"]);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WebPage {
     /// The address.
@@ -159,7 +168,8 @@ pub struct WebPage {
 }
 
 impl Reply {
-    /// Returns the calls of tools, in the order of the reply.
+    /// Returns the calls of tools, in the order of the reply. A reply of [`Prompt::run`](crate::Prompt::run) has none: its
+    /// calls are answered.
     ///
     /// ```
     /// use agenthost_sdk::llm::Stop;
@@ -174,10 +184,32 @@ impl Reply {
     /// ```
     #[must_use]
     pub fn tool_calls(&self) -> Vec<ToolCall> {
-        self.content.iter().filter_map(|part| read(part, TOOL_CALL)).collect()
+        self.last_turn()
+            .iter()
+            .filter_map(|part| read(part, TOOL_CALL))
+            .collect()
     }
 
-    /// Returns the sources that the model gives, in the order of the reply; each with the text that it supports.
+    /// The parts after the last result of a call, which are all parts in a reply of one model call.
+    pub(crate) fn last_turn(&self) -> &[Part] {
+        self.content.rsplit(ToolResult::is_in).next().unwrap_or_default()
+    }
+
+    /// The error of a reply that calls tools where an answer is needed.
+    pub(crate) fn unanswered(&self) -> Error {
+        let calls = self.tool_calls();
+        let names: Vec<String> = calls.iter().map(|call| format!("`{}`", call.name)).collect();
+        Error::InvalidReply(match names.as_slice() {
+            [] => "the model calls tools, but no call can be read".to_owned(),
+            _ => format!(
+                "the model calls {} instead of answering; `Prompt::run` answers calls",
+                names.join(", ")
+            ),
+        })
+    }
+
+    /// Returns the sources that the model gives, in the order of the reply; each with the text that it supports. For a
+    /// reply of [`Prompt::run`](crate::Prompt::run), they are the sources of all turns.
     ///
     /// ```
     /// use agenthost_sdk::prelude::*;
@@ -194,8 +226,11 @@ impl Reply {
     pub fn citations(&self) -> Vec<Citation> {
         let (mut text, mut found) = ("", Vec::new());
         for part in &self.content {
-            if let Part::Text(before) = part {
-                text = before;
+            match part {
+                Part::Text(before) => text = before,
+                // The next turn has texts of its own.
+                _ if ToolResult::is_in(part) => text = "",
+                _ => {}
             }
             found.extend(read(part, CITATION).map(|citation: Citation| Citation {
                 text: text.to_owned(),
@@ -206,14 +241,14 @@ impl Reply {
     }
 
     /// Returns the searches and fetches that the provider made, in their order. A reply without any is from the model's
-    /// memory.
+    /// memory. For a reply of [`Prompt::run`](crate::Prompt::run), they are those of all turns.
     ///
     /// ```
     /// use agenthost_sdk::prelude::*;
     /// use agenthost_sdk::WebSearch;
     /// use agenthost_sdk::testing::{Host, Reply};
     ///
-    /// let host = Host::new().model("fast", [Reply::text("5 CHF").search(WebSearch::new(["prices"])), Reply::text("5 CHF")]);
+    /// let host = Host::new().model("fast", [Reply::text("5 CHF").with_search(WebSearch::new(["prices"])), Reply::text("5 CHF")]);
     /// let ask = || host.run(Prompt::new("What does it cost?").search(Search::uses(3)).reply()).unwrap();
     /// assert_eq!(ask().searches()[0].queries, ["prices"]);
     /// assert!(ask().searches().is_empty());
@@ -262,9 +297,48 @@ impl Request {
 }
 
 impl ToolResult {
+    /// Creates the result of a call that has this output, for [`Prompt::answered`](crate::Prompt::answered).
+    ///
+    /// ```
+    /// use agenthost_sdk::serde_json::json;
+    /// use agenthost_sdk::{ToolCall, ToolResult};
+    ///
+    /// let call = ToolCall { id: "call-1".into(), name: "add".into(), arguments: json!({"a": 1, "b": 2}) };
+    /// let result = ToolResult::new(&call, "3");
+    /// assert_eq!((result.id.as_str(), result.content.as_str(), result.is_error), ("call-1", "3", false));
+    /// ```
+    pub fn new(call: &ToolCall, output: impl Into<String>) -> ToolResult {
+        ToolResult {
+            id: call.id.clone(),
+            content: output.into(),
+            is_error: false,
+        }
+    }
+
+    /// Creates the result of a call that failed, with the reason for the model.
+    ///
+    /// ```
+    /// use agenthost_sdk::serde_json::json;
+    /// use agenthost_sdk::{ToolCall, ToolResult};
+    ///
+    /// let call = ToolCall { id: "call-1".into(), name: "remove".into(), arguments: json!({"file": "taxes.pdf"}) };
+    /// assert!(ToolResult::error(&call, "the user keeps this file").is_error);
+    /// ```
+    pub fn error(call: &ToolCall, reason: impl Into<String>) -> ToolResult {
+        ToolResult {
+            is_error: true,
+            ..ToolResult::new(call, reason)
+        }
+    }
+
     /// Returns the part of a user message that carries the result.
     pub(crate) fn part(&self) -> Part {
         part(TOOL_RESULT, self)
+    }
+
+    /// Returns whether a part carries a result.
+    pub(crate) fn is_in(part: &Part) -> bool {
+        matches!(part, Part::Extension(extension) if extension.kind == TOOL_RESULT)
     }
 }
 

@@ -21,8 +21,8 @@
 
 pub use crate::join::branch;
 pub use crate::{
-    Cache, Effort, Failure, Fetch, Limit, Prompt, Search, Thinking, Tool, ToolChoice, join, join_all, llm, memory,
-    progress, remaining, try_join, try_join_all,
+    Cache, Effort, Failure, Limit, Prompt, Search, Thinking, Tool, ToolChoice, join, join_all, llm, memory, progress,
+    remaining, try_join, try_join_all,
 };
 pub use agenthost_sdk_macros::{Deserialize, JsonSchema, Serialize};
 pub use serde::de::Deserialize;

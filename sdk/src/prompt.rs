@@ -4,6 +4,7 @@
 //! anything else with an error of its own class. Left out: retries and rate limits, which belong to the host, and
 //! streaming.
 
+mod linked;
 mod offer;
 mod options;
 mod run;
@@ -17,9 +18,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use options::{Cache, Effort, Thinking, ToolChoice};
-pub use server_tools::{Fetch, Search};
+pub use server_tools::Search;
 
-use self::server_tools::ServerTools;
+use self::linked::Linked;
+use self::server_tools::{SecondAttempt, ServerTools};
 use crate::llm::{Allowance, Error, Message, Part, Reply, Request, Role, Stop, complete};
 use crate::schema::json_schema;
 use crate::tool::Tool;
@@ -66,9 +68,10 @@ pub struct Prompt {
     server_tools: ServerTools,
     /// The reason why the prompt cannot be sent.
     invalid: Option<String>,
-    /// The option `server-tools` of a second attempt after a denial, itself `None` if it is left out then; `None` if a
-    /// denial is final.
-    if_denied: Option<Option<String>>,
+    /// `None` if a denial is final.
+    if_denied: Option<SecondAttempt>,
+    /// Returns the error of a reply that calls tools instead of answering.
+    unanswered: Linked<fn(&Reply) -> Error>,
 }
 
 /// The rule at the end of the system text of a prompt with data.
@@ -100,6 +103,7 @@ impl Prompt {
             server_tools: ServerTools::default(),
             invalid: None,
             if_denied: None,
+            unanswered: Linked(|_| Error::InvalidReply("the model calls tools, but the prompt has none".to_owned())),
         }
     }
 
@@ -313,6 +317,7 @@ impl Prompt {
     }
 
     /// Sends the prompt and returns the reply's text. A reply that was cut off at the token limit is returned as it is.
+    /// With [tools](Prompt::tool), [`run`](Prompt::run) answers the model's calls; this function does not.
     ///
     /// ```
     /// use agenthost_sdk::Prompt;
@@ -325,13 +330,15 @@ impl Prompt {
     ///
     /// # Errors
     ///
-    /// Returns the host's error, or [`Error::Refused`] if the model declined in a reply.
+    /// Returns the host's error, [`Error::Refused`] if the model declined in a reply, or [`Error::InvalidReply`] if it
+    /// calls a tool.
     ///
     /// # Panics
     ///
     /// Natively, outside a host.
     pub async fn text(self) -> Result<String, Error> {
-        text(&self.reply().await?)
+        let Linked(unanswered) = self.unanswered;
+        text(&self.reply().await?, unanswered)
     }
 
     /// Sends the prompt with the JSON Schema of `T` and parses the reply. Doc comments on the type and its fields reach
@@ -360,14 +367,15 @@ impl Prompt {
     ///
     /// # Errors
     ///
-    /// Returns the host's error, [`Error::Refused`] if the model declined in a reply, or [`Error::InvalidReply`] if the
-    /// reply cannot be parsed.
+    /// Returns the host's error, [`Error::Refused`] if the model declined in a reply, or [`Error::InvalidReply`] if it
+    /// calls a tool or the reply cannot be parsed.
     ///
     /// # Panics
     ///
     /// Natively, outside a host.
     pub async fn json<T: DeserializeOwned + JsonSchema>(self) -> Result<T, Error> {
-        self.schema(json_schema::<T>()).reply().await?.json()
+        let Linked(unanswered) = self.unanswered;
+        json(&self.schema(json_schema::<T>()).reply().await?, unanswered)
     }
 
     /// Returns the reply as JSON text, for an output of the contract's type `json`: with a schema the value that satisfies
@@ -424,8 +432,8 @@ impl Prompt {
         loop {
             let kept = self.if_denied.is_some().then(|| self.clone());
             match (self.send().await, kept) {
-                (Err(Error::Denied(_)), Some(mut again)) => {
-                    again.go_without_grant();
+                (Err(Error::Denied(reason)), Some(mut again)) => {
+                    again.go_without_grant(&reason);
                     self = again;
                 }
                 (reply, _) => return reply,
@@ -442,13 +450,13 @@ impl Prompt {
     }
 
     /// After a denial, leaves out the tools at the provider that need not be granted. Returns whether there are any.
-    fn go_without_grant(&mut self) -> bool {
-        let if_denied = self.if_denied.take();
-        let has_any = if_denied.is_some();
-        if let Some(server_tools) = if_denied {
-            set_option(&mut self.request, "server-tools", server_tools);
-        }
-        has_any
+    fn go_without_grant(&mut self, denial: &str) -> bool {
+        let Some(second) = self.if_denied.take() else {
+            return false;
+        };
+        second.log(denial);
+        set_option(&mut self.request, "server-tools", second.server_tools);
+        true
     }
 }
 
@@ -460,7 +468,8 @@ fn set_option(request: &mut Request, name: impl Into<String>, value: Option<Stri
 }
 
 impl Reply {
-    /// Returns the text of the reply, without its other parts.
+    /// Returns the text of the reply, without its other parts. For a reply of [`Prompt::run`], it is the text of the last
+    /// turn.
     ///
     /// ```
     /// use agenthost_sdk::llm::{Part, Reply, Stop, Usage};
@@ -472,7 +481,7 @@ impl Reply {
     /// ```
     #[must_use]
     pub fn text(&self) -> String {
-        let texts = self.content.iter().filter_map(|part| match part {
+        let texts = self.last_turn().iter().filter_map(|part| match part {
             Part::Text(text) => Some(text.as_str()),
             _ => None,
         });
@@ -501,14 +510,10 @@ impl Reply {
     ///
     /// # Errors
     ///
-    /// Returns [`Error::Refused`] if the model declined, or [`Error::InvalidReply`] if the text cannot be parsed.
+    /// Returns [`Error::Refused`] if the model declined, or [`Error::InvalidReply`] if it calls a tool or the text cannot
+    /// be parsed.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        serde_json::from_str(&text(self)?).map_err(|error| {
-            Error::InvalidReply(match self.stop {
-                Stop::MaxTokens => format!("cut off at the output limit: {error}"),
-                _ => error.to_string(),
-            })
-        })
+        json(self, Reply::unanswered)
     }
 }
 
@@ -554,9 +559,19 @@ fn message(role: Role, text: impl Into<String>) -> Message {
     }
 }
 
-fn text(reply: &Reply) -> Result<String, Error> {
+fn text(reply: &Reply, unanswered: fn(&Reply) -> Error) -> Result<String, Error> {
     match reply.stop {
         Stop::Refusal => Err(Error::Refused(reply.text())),
+        Stop::ToolUse => Err(unanswered(reply)),
         _ => Ok(reply.text()),
     }
+}
+
+fn json<T: DeserializeOwned>(reply: &Reply, unanswered: fn(&Reply) -> Error) -> Result<T, Error> {
+    serde_json::from_str(&text(reply, unanswered)?).map_err(|error| {
+        Error::InvalidReply(match reply.stop {
+            Stop::MaxTokens => format!("cut off at the output limit: {error}"),
+            _ => error.to_string(),
+        })
+    })
 }

@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::extension::{ToolCall, ToolResult};
 use crate::schema::{Parameters, Place};
 
 /// The result of a call: the output as text, or the reason why there is none.
@@ -62,6 +63,7 @@ pub struct Tool {
     description: String,
     /// The JSON Schema of the arguments, an object.
     parameters: Rc<Value>,
+    strict: bool,
     call: Rc<Call>,
 }
 
@@ -118,6 +120,7 @@ impl Tool {
             long_name: None,
             description: description.into(),
             parameters: Rc::new(schema),
+            strict: false,
             call: Rc::new(move |arguments| {
                 let (function, arguments) = (Rc::clone(&function), arguments.clone());
                 Box::pin(async move {
@@ -160,6 +163,43 @@ impl Tool {
         self
     }
 
+    /// Asks the provider to keep the arguments to their schema while the model writes them, if it supports that. Invalid
+    /// calls become rarer; they go back to the model as without it.
+    ///
+    /// ```
+    /// use agenthost_sdk::prelude::*;
+    ///
+    /// let double = Tool::new::<i64>("double", "Doubles.", async |number| Ok::<_, String>(number * 2)).strict();
+    /// let options = Prompt::new("What is 4 + 4?").tool(double).into_request().options;
+    /// assert!(options[0].1.contains(r#""strict":true"#));
+    /// ```
+    #[must_use]
+    pub fn strict(mut self) -> Tool {
+        self.strict = true;
+        self
+    }
+
+    /// Runs the function for a call of the model, for a loop with [`Prompt::answered`](crate::Prompt::answered). An invalid
+    /// call and an error are results, too.
+    ///
+    /// ```
+    /// use agenthost_sdk::prelude::*;
+    /// use agenthost_sdk::serde_json::json;
+    /// use agenthost_sdk::testing::Host;
+    /// use agenthost_sdk::ToolCall;
+    ///
+    /// let double = Tool::new::<i64>("double", "Doubles.", async |number| Ok::<_, String>(number * 2));
+    /// let call = ToolCall { id: "call-1".into(), name: "double".into(), arguments: json!({"input": 4}) };
+    /// let result = Host::new().run(async move { double.answer(&call).await });
+    /// assert_eq!((result.content.as_str(), result.is_error), ("8", false));
+    /// ```
+    pub async fn answer(&self, call: &ToolCall) -> ToolResult {
+        match (self.call)(&call.arguments).await {
+            Ok(output) => ToolResult::new(call, output),
+            Err(reason) => ToolResult::error(call, reason),
+        }
+    }
+
     /// Sets the name for prompts in which another tool has the same name.
     pub(crate) fn with_long_name(mut self, name: String) -> Tool {
         self.long_name = Some(name);
@@ -174,14 +214,14 @@ impl Tool {
         self.long_name.as_deref()
     }
 
-    /// Runs the function. An invalid call and an error are the reasons why there is no output.
-    pub(crate) fn call(&self, arguments: &Value) -> impl Future<Output = Text> + use<> {
-        (self.call)(arguments)
-    }
-
     /// The element of the option `tools`.
     pub(crate) fn definition(&self) -> Value {
-        json!({"name": self.name, "description": self.description, "parameters": *self.parameters})
+        let mut definition =
+            json!({"name": self.name, "description": self.description, "parameters": *self.parameters});
+        if let (true, Some(members)) = (self.strict, definition.as_object_mut()) {
+            members.insert("strict".to_owned(), Value::Bool(true));
+        }
+        definition
     }
 }
 
@@ -197,8 +237,11 @@ impl Debug for Tool {
 /// Tools are equal if their descriptions are and they share the function.
 impl PartialEq for Tool {
     fn eq(&self, other: &Tool) -> bool {
-        let texts = |tool: &Tool| (tool.name.clone(), tool.long_name.clone(), tool.description.clone());
-        texts(self) == texts(other) && Rc::ptr_eq(&self.call, &other.call)
+        let said = |tool: &Tool| {
+            let (name, description) = (tool.name.clone(), tool.description.clone());
+            (name, tool.long_name.clone(), description, tool.strict)
+        };
+        said(self) == said(other) && Rc::ptr_eq(&self.call, &other.call)
     }
 }
 

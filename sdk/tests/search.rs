@@ -1,5 +1,7 @@
 //! Searches at the provider: the request's option, plugins that go on without a grant, and the sources of a reply.
 
+#![expect(clippy::unwrap_used, reason = "a test, with helpers outside of its functions")]
+
 use agenthost_sdk::llm::{Error, Extension, Part, Request, Stop, Usage};
 use agenthost_sdk::prelude::*;
 use agenthost_sdk::serde_json::json;
@@ -39,18 +41,53 @@ fn list(tools: &[&str]) -> Option<String> {
 fn each_kind_of_tool_is_in_the_request_once() {
     let prompt = Prompt::new("hi")
         .search(Search::default().domains(["example.com"]).domains(["example.org"]))
-        .fetch_if_granted(Fetch::default())
+        .fetch_if_granted(Search::default())
         .search(Search::uses(2));
     assert_eq!(
         server_tools(&prompt.into_request()).map(str::to_owned),
         list(&[FETCH, SEARCH])
     );
-    let blocked = Prompt::new("hi").fetch(Fetch::uses(1).without(["example.com"]));
+    let blocked = Prompt::new("hi").fetch(Search::uses(1).without(["example.com"]));
     assert_eq!(
         server_tools(&blocked.into_request()),
         Some(r#"[{"kind":"web-fetch","max-uses":1,"blocked-domains":["example.com"]}]"#)
     );
     assert_eq!(server_tools(&Prompt::new("hi").into_request()), None);
+}
+
+#[test]
+fn an_empty_list_of_domains_is_sent_for_the_host_to_reject() {
+    let none: [&str; 0] = [];
+    let prompt = Prompt::new("hi")
+        .search(Search::uses(2).domains(none))
+        .fetch(Search::default().without(none));
+    let expected = list(&[
+        r#"{"kind":"web-search","max-uses":2,"allowed-domains":[]}"#,
+        r#"{"kind":"web-fetch","blocked-domains":[]}"#,
+    ]);
+    assert_eq!(server_tools(&prompt.into_request()).map(str::to_owned), expected);
+}
+
+/// Runs a test of this file in a process of its own. Returns what it writes to the standard error.
+fn log_of(test: &str) -> String {
+    let this = std::env::current_exe().unwrap();
+    let ran = std::process::Command::new(this)
+        .args(["--exact", test, "--nocapture"])
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{ran:?}");
+    String::from_utf8(ran.stderr).unwrap()
+}
+
+#[test]
+fn a_denial_is_in_the_log_unless_it_fails_the_call() {
+    let line = |denial: &str| format!("the model call is denied: {denial}; it is sent again without web-search");
+    let log = log_of("every_way_of_sending_goes_on_without_the_grant");
+    assert_eq!(log.matches(&line("web-search")).count(), 6, "{log}");
+    let log = log_of("a_conversation_is_denied_once_and_no_turn_is_lost");
+    assert_eq!(log.matches(&line("web-search")).count(), 1, "{log}");
+    let log = log_of("with_the_grant_nothing_is_sent_twice");
+    assert!(!log.contains("denied"), "{log}");
 }
 
 #[test]
@@ -86,7 +123,7 @@ fn only_what_need_not_be_granted_is_left_out() {
 
     let both = Prompt::new("hi")
         .search_if_granted(Search::uses(2))
-        .fetch(Fetch::default());
+        .fetch(Search::default());
     let failing = host();
     assert_eq!(failing.run(both.text()), Err(Error::Denied("web-search".to_owned())));
     assert_eq!(sent(&failing), [list(&[SEARCH, FETCH]), list(&[FETCH])]);

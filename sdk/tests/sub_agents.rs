@@ -24,6 +24,7 @@ world desk {
   import demo:title/task@0.1.0;
   import demo:silent/task@0.1.0;
   import demo:plain/task@0.1.0;
+  import demo:start/task@0.1.0;
   export task;
 }
 
@@ -75,6 +76,12 @@ package demo:silent@0.1.0 {
 package demo:plain@0.1.0 {
   interface task {
     run: async func(input: string) -> result<option<option<string>>, string>;
+  }
+}
+
+package demo:start@0.1.0 {
+  interface task {
+    run: async func(start: string) -> result<string, string>;
   }
 }
 "
@@ -159,7 +166,7 @@ fn an_input_that_is_not_a_record_has_the_name_of_its_parameter() {
     assert_eq!(tools[1]["parameters"]["required"], json!(["team"]));
 
     let calls = Reply::tool_call("title", json!({"keywords": ["sea", "storm"]}))
-        .and_tool_call("title", json!({"keywords": "sea"}));
+        .with_tool_call("title", json!({"keywords": "sea"}));
     let host = Host::new()
         .model("fast", [calls, Reply::text("done")])
         .sub_agent(title::run, |keywords| Ok(keywords.join(" and ")));
@@ -174,6 +181,13 @@ fn an_input_that_is_not_a_record_has_the_name_of_its_parameter() {
         (results[1].content.as_str(), results[1].is_error),
         ("`keywords`: invalid type: string \"sea\", expected a sequence", true)
     );
+}
+
+#[test]
+fn a_parameter_can_have_any_name() {
+    assert_eq!(<start::Run as SubTask>::PARAMETER, "start");
+    let host = Host::new().sub_agent(start::run, Ok);
+    assert_eq!(host.run(start::run("now".to_owned())), Ok("now".to_owned()));
 }
 
 #[test]
@@ -200,7 +214,7 @@ fn the_model_starts_several_at_once_and_reads_outputs_and_failures() {
     let calls = ["Acme", "Nobody", "Globex"]
         .into_iter()
         .fold(Reply::text(""), |reply, company| {
-            reply.and_tool_call("competitor", json!({"company": company}))
+            reply.with_tool_call("competitor", json!({"company": company}))
         });
     let host = Host::new()
         .model("fast", [calls, Reply::text("Both are fine.")])
@@ -250,7 +264,7 @@ fn every_failure_has_its_class_and_a_text() {
         assert!(results[0].is_error);
     }
     let calls =
-        Reply::tool_call("competitor", json!({"team": "Oilers"})).and_tool_call("silent", json!({"input": true}));
+        Reply::tool_call("competitor", json!({"team": "Oilers"})).with_tool_call("silent", json!({"input": true}));
     let host = Host::new()
         .model("fast", [calls, Reply::text("sorry")])
         .sub_agent(other_competitor::run, |team| {

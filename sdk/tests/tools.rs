@@ -8,7 +8,7 @@ use agenthost_sdk::llm::{Error, Extension, Part, Role, Stop, Usage};
 use agenthost_sdk::prelude::*;
 use agenthost_sdk::serde_json::{self, Value, json};
 use agenthost_sdk::testing::{Host, Reply, sleep};
-use agenthost_sdk::{ToolCall, ToolResult};
+use agenthost_sdk::{Citation, ToolCall, ToolResult, WebSearch};
 
 #[derive(Debug, Deserialize, JsonSchema)]
 struct Query {
@@ -67,6 +67,9 @@ fn a_request_describes_its_tools() {
     let none = json!({"type": "object", "properties": {}, "additionalProperties": false});
     assert_eq!(tools[1]["parameters"], none);
     assert_eq!(tools[0].as_object().unwrap().len(), 3);
+    let strict = Prompt::new("hi").tool(find().strict()).tool(now()).into_request();
+    let tools: Value = serde_json::from_str(option(&strict, "tools").unwrap()).unwrap();
+    assert_eq!((&tools[0]["strict"], &tools[1]["strict"]), (&json!(true), &Value::Null));
     assert_eq!(option(&Prompt::new("hi").into_request(), "tools"), None);
 }
 
@@ -106,6 +109,7 @@ fn the_content_of_a_reply_goes_back_as_it_came() {
     let host = Host::new().model("fast", [first, Reply::text("Noon.")]);
     let reply = host.run(Prompt::new("What time is it?").tool(now()).run(4)).unwrap();
     assert_eq!((reply.text().as_str(), host.requests().len()), ("Noon.", 2));
+    assert_eq!(reply.content[..4], content);
     let messages = &host.requests()[1].messages;
     assert_eq!(messages.len(), 3);
     assert_eq!((messages[1].role, &messages[1].content), (Role::Assistant, &content));
@@ -121,9 +125,9 @@ fn the_content_of_a_reply_goes_back_as_it_came() {
 #[test]
 fn results_are_text_or_json_in_the_order_of_the_calls() {
     let calls = Reply::text("")
-        .and_tool_call("find", json!({"words": "a", "limit": 2}))
-        .and_tool_call("now", json!({}))
-        .and_tool_call("find", json!({"words": ""}));
+        .with_tool_call("find", json!({"words": "a", "limit": 2}))
+        .with_tool_call("now", json!({}))
+        .with_tool_call("find", json!({"words": ""}));
     let host = Host::new().model("fast", [calls, Reply::text("done")]);
     host.run(Prompt::new("hi").tool(find()).tool(now()).run(4)).unwrap();
     assert_eq!(
@@ -139,8 +143,8 @@ fn results_are_text_or_json_in_the_order_of_the_calls() {
 #[test]
 fn an_invalid_call_goes_back_with_its_reason() {
     let calls = Reply::tool_call("find", json!({"words": 7}))
-        .and_tool_call("find", json!("{\"words\": \"a"))
-        .and_tool_call("lose", json!({}));
+        .with_tool_call("find", json!("{\"words\": \"a"))
+        .with_tool_call("lose", json!({}));
     let host = Host::new().model("fast", [calls, Reply::text("sorry")]);
     host.run(Prompt::new("hi").tool(find()).tool(now()).run(4)).unwrap();
     let results = host.requests()[1].tool_results();
@@ -182,11 +186,11 @@ fn calls_of_one_reply_run_at_the_same_time() {
         Prompt::new(question).model("strong").text().await
     });
     let calls = [3, 1, 2].into_iter().fold(Reply::text(""), |reply, seconds| {
-        reply.and_tool_call("wait", json!({"input": seconds}))
+        reply.with_tool_call("wait", json!({"input": seconds}))
     });
     let calls = calls
-        .and_tool_call("ask", json!({"input": "a"}))
-        .and_tool_call("ask", json!({"input": "b"}));
+        .with_tool_call("ask", json!({"input": "a"}))
+        .with_tool_call("ask", json!({"input": "b"}));
     let host = Host::new()
         .model("fast", [calls, Reply::text("done")])
         .model_with("strong", |request| {
@@ -336,7 +340,7 @@ fn a_last_reply_has_the_schema_of_its_type() {
 fn one_call_offers_the_tools_and_leaves_the_answer_to_the_author() {
     let host = Host::new().model(
         "fast",
-        [Reply::text("Hm.").and_tool_call("find", json!({"words": "x"}))],
+        [Reply::text("Hm.").with_tool_call("find", json!({"words": "x"}))],
     );
     let reply = host.run(Prompt::new("hi").tool(find()).reply()).unwrap();
     let call = ToolCall {
@@ -349,10 +353,129 @@ fn one_call_offers_the_tools_and_leaves_the_answer_to_the_author() {
 }
 
 #[test]
+fn a_reply_that_calls_tools_is_not_an_answer() {
+    let host = Host::new().model_with("fast", |_| {
+        Reply::tool_call("now", json!({})).with_tool_call("find", json!({"words": "x"}))
+    });
+    let prompt = || Prompt::new("hi").tool(now()).tool(find());
+    let errors = [
+        host.run(prompt().text()).unwrap_err(),
+        host.run(prompt().json_text()).unwrap_err(),
+        host.run(prompt().json::<String>()).unwrap_err(),
+        host.run(prompt().reply()).unwrap().json::<String>().unwrap_err(),
+    ];
+    let text = "the model calls `now`, `find` instead of answering; `Prompt::run` answers calls";
+    assert_eq!(errors, [(); 4].map(|()| Error::InvalidReply(text.to_owned())));
+}
+
+#[test]
+fn a_call_that_cannot_be_read_is_an_error() {
+    let unreadable = || Reply::text("Hm.").stop(Stop::ToolUse);
+    let expected = Error::InvalidReply("the model calls tools, but no call can be read".to_owned());
+    let host = Host::new().model_with("fast", move |_| unreadable());
+    let prompt = || Prompt::new("hi").tool(now());
+    assert_eq!(host.run(prompt().run(5)).unwrap_err(), expected);
+    assert_eq!(host.run(prompt().text()).unwrap_err(), expected);
+    assert_eq!(host.requests().len(), 2);
+    let error = host.run(Prompt::new("hi").text()).unwrap_err();
+    assert_eq!(error.text(), Some("the model calls tools, but the prompt has none"));
+}
+
+/// A conversation of three turns with a source in each. Each turn takes 10 input tokens and 1 output token.
+fn researched() -> Host {
+    let usage = Usage {
+        input: 10,
+        cached_input: 4,
+        cache_write_input: 3,
+        output: 1,
+        reasoning_output: 1,
+    };
+    let turn = |reply: Reply, n: &str| {
+        let reply = reply.with_citation(Citation::new(format!("https://example.com/{n}")));
+        reply.with_search(WebSearch::new([n])).usage(usage)
+    };
+    let turns = [
+        turn(Reply::text("Let me see."), "1").with_tool_call("now", json!({})),
+        turn(Reply::tool_call("now", json!({})), "2"),
+        turn(Reply::json("noon"), "3"),
+    ];
+    Host::new().model("fast", turns)
+}
+
+#[test]
+fn the_sources_and_tokens_of_all_turns_are_in_the_reply() {
+    let reply = researched().run(Prompt::new("hi").tool(now()).run(5)).unwrap();
+    assert_eq!((reply.text().as_str(), reply.stop), ("\"noon\"", Stop::End));
+    assert_eq!(reply.json(), Ok("noon".to_owned()));
+    assert!(reply.tool_calls().is_empty());
+    let queries: Vec<_> = reply.searches().into_iter().flat_map(|search| search.queries).collect();
+    assert_eq!(queries, ["1", "2", "3"]);
+    let texts: Vec<_> = reply.citations().into_iter().map(|citation| citation.text).collect();
+    assert_eq!(texts, ["Let me see.", "", "\"noon\""], "each with the text of its turn");
+    let Usage {
+        input,
+        cached_input,
+        cache_write_input,
+        output,
+        reasoning_output,
+    } = reply.usage;
+    let tokens = [input, cached_input, cache_write_input, output, reasoning_output];
+    assert_eq!(tokens, [30, 12, 9, 3, 3]);
+
+    let prompt = Prompt::new("hi").tool(now()).run_json::<String>(5);
+    assert_eq!(researched().run(prompt), Ok("noon".to_owned()));
+}
+
+#[test]
+fn a_finished_conversation_goes_on() {
+    let host = researched().model("fast", [Reply::text("12")]);
+    let prompt = Prompt::new("hi").assistant("Yes?").user("What time is it?").tool(now());
+    let continued = host.run(async {
+        let reply = prompt.clone().run(5).await?;
+        prompt.answered(reply, []).user("As a number?").run(5).await
+    });
+    assert_eq!(continued.unwrap().text(), "12");
+    let [first, _, third, last] = host.requests().try_into().unwrap();
+    assert_eq!(first.messages, last.messages[..3]);
+    assert_eq!(third.messages, last.messages[..7]);
+    let roles: Vec<_> = last.messages[7..].iter().map(|message| message.role).collect();
+    assert_eq!(roles, [Role::Assistant, Role::User]);
+}
+
+#[test]
+fn an_author_can_answer_calls_one_by_one() {
+    let calls = Reply::tool_call("now", json!({})).with_tool_call("find", json!({"words": "x"}));
+    let host = Host::new().model("fast", [calls, Reply::text("Noon.")]);
+    let prompt = Prompt::new("hi").tool(now()).tool(find()).tool_choice(ToolChoice::Any);
+    let text = host.run(async {
+        let reply = prompt.clone().reply().await?;
+        let results: Vec<ToolResult> = reply
+            .tool_calls()
+            .iter()
+            .map(|call| match call.name.as_str() {
+                "now" => ToolResult::new(call, "12:00"),
+                _ => ToolResult::error(call, "not allowed"),
+            })
+            .collect();
+        prompt.answered(reply, results).text().await
+    });
+    assert_eq!(text, Ok("Noon.".to_owned()));
+    let [first, last] = host.requests().try_into().unwrap();
+    let expected = [result("call-1", "12:00", false), result("call-2", "not allowed", true)];
+    assert_eq!(
+        (last.tool_results().as_slice(), last.messages.len()),
+        (expected.as_slice(), 3)
+    );
+    assert_eq!(option(&first, "tool-choice"), Some("any"));
+    assert_eq!(option(&last, "tool-choice"), None, "the forced call is made");
+}
+
+#[test]
 fn prompts_with_the_same_tools_are_equal() {
     let tool = now();
     let prompt = Prompt::new("hi").tool(tool.clone());
     assert_eq!(prompt, prompt.clone());
-    assert_ne!(prompt, Prompt::new("hi").tool(tool.named("other")));
+    assert_ne!(prompt, Prompt::new("hi").tool(tool.clone().named("other")));
+    assert_ne!(prompt, Prompt::new("hi").tool(tool.strict()));
     assert_ne!(prompt, Prompt::new("hi").tool(now()), "another closure");
 }

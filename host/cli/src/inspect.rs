@@ -17,6 +17,7 @@ use agenthost::config::Env;
 use agenthost::error::{Error, Result};
 use agenthost::limits::Percent;
 use agenthost::limits::units::show_bytes;
+use agenthost::llm::{ServerToolGrant, ServerToolKind};
 use agenthost::plugin::{Import, PluginInfo, Provenance};
 use agenthost::printable::{json as json_text, one_line};
 use agenthost::registry::asks::Asks;
@@ -90,6 +91,14 @@ pub(super) fn inspect(args: &Args, global: &Global, env: &Env, printer: &Printer
 
 fn document(plugin: &PluginInfo) -> Result<Value> {
     let import = |import: &Import| json!({"name": import.name(), "kind": import.kind(), "meaning": import.meaning()});
+    let tool = |(kind, asked): (&ServerToolKind, &ServerToolGrant)| {
+        json!({
+            "kind": kind,
+            "max_uses": asked.uses(),
+            "allowed_domains": asked.allowed_domains,
+            "blocked_domains": asked.blocked_domains,
+        })
+    };
     let sub_agents = plugin.sub_agents.iter().map(|sub_agent| {
         json!({
             "id": sub_agent.plugin.to_string(),
@@ -107,7 +116,7 @@ fn document(plugin: &PluginInfo) -> Result<Value> {
         "digest": plugin.digest.to_string(),
         "size_bytes": plugin.size,
         "powers": plugin.powers(),
-        "server_tools": plugin.server_tools(),
+        "server_tools": plugin.server_tools().unwrap_or_default().0.iter().map(tool).collect::<Vec<_>>(),
         "sub_agents": sub_agents.collect::<Vec<_>>(),
         "keep_back": {"share": kept.share.to_string(), "for": kept.sub_agents},
         "imports": plugin.imports.iter().map(import).collect::<Vec<_>>(),
@@ -266,5 +275,29 @@ fn folded(imports: &[Import]) -> String {
     match parts.is_empty() {
         true => "nothing".into(),
         false => format!("{} (--imports names all)", parts.join("; ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_has_the_tools_with_their_uses() {
+        let component = agenthost_std::PLUGINS[0].1;
+        let tools = |asked: Value| {
+            let mut plugin = PluginInfo::read(component).unwrap();
+            plugin.manifest.get_or_insert_default().server_tools = asked;
+            document(&plugin).unwrap()["server_tools"].clone()
+        };
+        assert_eq!(
+            tools(json!({"web-search": {"blocked-domains": ["a.com"]}, "web-fetch": {"max-uses": 2}})),
+            json!([
+                {"kind": "web-search", "max_uses": 5, "allowed_domains": [], "blocked_domains": ["a.com"]},
+                {"kind": "web-fetch", "max_uses": 2, "allowed_domains": [], "blocked_domains": []},
+            ])
+        );
+        assert_eq!(tools(Value::Null), json!([]));
+        assert_eq!(tools(json!(["web-serch"])), json!([]), "see `doubts`");
     }
 }

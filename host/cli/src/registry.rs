@@ -14,6 +14,7 @@ use agenthost::config::{Config, Env};
 use agenthost::error::{Error, Result, with_causes};
 use agenthost::limits::LimitKind;
 use agenthost::limits::units::show_bytes;
+use agenthost::llm::ServerToolGrants;
 use agenthost::plugin::PluginInfo;
 use agenthost::printable::one_line;
 use agenthost::registry::asks::{Asks, Change};
@@ -245,7 +246,7 @@ pub(super) fn max_document(max: &PolicyMax) -> Value {
     json!({
         "limits": limits.collect::<serde_json::Map<_, _>>(),
         "models": max.models,
-        "server-tools": max.server_tools(),
+        "server-tools": max.server_tools().map(ServerToolGrants::with_uses),
     })
 }
 

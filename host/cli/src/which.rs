@@ -70,12 +70,17 @@ impl PluginArgs {
         if has_dirs && !uses_some {
             printer.note(&format!("{} reads no files: --dir gives it nothing", plugin.id().name));
         }
-        let asked = info.server_tools();
-        for kind in tools.into_iter().filter(|kind| asked.get(*kind).is_none()) {
-            printer.note(&format!(
-                "{} does not ask for {kind}: --server-tool gives it nothing",
-                plugin.id().name
-            ));
+        let name = &plugin.id().name;
+        for kind in tools {
+            match info.server_tools() {
+                Ok(asked) if asked.get(kind).is_some() => {}
+                Ok(_) => printer.note(&format!(
+                    "{name} does not ask for {kind}: --server-tool gives it nothing"
+                )),
+                Err(why) => printer.note(&format!(
+                    "the `server-tools` of {name} are invalid, so --server-tool gives it nothing: {why}"
+                )),
+            }
         }
         Ok(plugin)
     }
@@ -147,10 +152,7 @@ pub(super) fn server_tools(given: &[String]) -> Result<ServerToolGrants> {
         let (name, uses) = text
             .split_once('=')
             .map_or((text.as_str(), None), |(n, u)| (n, Some(u)));
-        let kind = ServerToolKind::from_name(name).ok_or_else(|| {
-            let known = ServerToolKind::ALL.map(ServerToolKind::name);
-            wrong(format!("`{name}` is not one of {}", known.join(", ")))
-        })?;
+        let kind = name.parse::<ServerToolKind>().map_err(wrong)?;
         let number = |uses: &str| uses.parse().map_err(|_| wrong(format!("`{uses}` is not a number")));
         let bounds = ServerToolGrant {
             max_uses: uses.map(number).transpose()?,
@@ -243,7 +245,7 @@ mod tests {
         for (text, why) in [
             (
                 "shell",
-                "--server-tool shell: `shell` is not one of web-search, web-fetch",
+                "--server-tool shell: `shell` is not a tool of a provider; the known ones are web-search and web-fetch",
             ),
             ("web-search=", "--server-tool web-search=: `` is not a number"),
             (

@@ -71,8 +71,12 @@ impl Config {
                 .as_deref()
                 .map(|file| self.env.shown(file))
                 .unwrap_or_default();
+            let held = match &lift.both {
+                Some(both) => format!("is {both}, not {theirs}, because of your {yours}"),
+                None => format!("stays at your {yours}, not {theirs}"),
+            };
             format!(
-                "{place}{entry} stays at your {yours}, not {theirs}; `agenthost trust {}` lifts it",
+                "{place}{entry} {held}; `agenthost trust {}` lifts it",
                 shell_word(&file)
             )
         };

@@ -141,8 +141,13 @@ struct Merger<'a> {
 }
 
 impl Merger<'_> {
-    /// Records a lift, and returns whether it was accepted.
+    /// Records a lift, and returns whether it was accepted. Otherwise `yours` applies.
     fn lifts(&mut self, entry: &str, yours: String, theirs: String) -> bool {
+        self.lifts_beyond(entry, yours, theirs, None)
+    }
+
+    /// Like `lifts`, but if the lift is not accepted, `both` applies: the part of `theirs` that `yours` allows.
+    fn lifts_beyond(&mut self, entry: &str, yours: String, theirs: String, both: Option<String>) -> bool {
         let trusted = TrustedLift {
             entry: entry.to_owned(),
             yours,
@@ -155,6 +160,7 @@ impl Merger<'_> {
         self.lifts.push(Lift {
             origin: self.upper_origins.get(entry).cloned(),
             trusted,
+            both,
             accepted,
         });
         accepted
@@ -402,11 +408,12 @@ impl Merger<'_> {
     fn grant(&mut self, entry: &str, yours: RawGrant, theirs: RawGrant) -> RawGrant {
         let models = match (yours.models, theirs.models) {
             (Some(yours), Some(theirs)) => {
-                let more = theirs.iter().any(|name| !yours.contains(name));
                 let show = |names: &[String]| format!("[{}]", names.join(", "));
-                let lifted = more && self.lifts(&format!("{entry}.models"), show(&yours), show(&theirs));
-                let may = |name: &String| lifted || yours.contains(name);
-                Some(theirs.into_iter().filter(may).collect())
+                let (shown, asked) = (show(&yours), show(&theirs));
+                let (within, more): (Vec<_>, Vec<_>) = theirs.iter().cloned().partition(|name| yours.contains(name));
+                let both = Some(show(&within));
+                let lifted = !more.is_empty() && self.lifts_beyond(&format!("{entry}.models"), shown, asked, both);
+                Some(if lifted { theirs } else { within })
             }
             (yours, theirs) => theirs.or(yours),
         };
@@ -429,14 +436,29 @@ impl Merger<'_> {
             let texts: Vec<_> = dirs.iter().map(ToString::to_string).collect();
             format!("[{}]", texts.join(", "))
         };
-        if !more.is_empty() && self.lifts(&format!("{entry}.dirs"), show(&yours.dirs), show(&more)) {
-            dirs.extend(more);
+        if !more.is_empty() {
+            let both = Some(show(&dirs));
+            if self.lifts_beyond(&format!("{entry}.dirs"), show(&yours.dirs), show(&more), both) {
+                dirs.extend(more);
+            }
         }
         // As for directories, tools that the project's entry does not name are not granted.
         let (own, asked) = (yours.server_tools, theirs.server_tools);
-        let is_held =
-            !own.covers(&asked) && !self.lifts(&format!("{entry}.server-tools"), own.to_string(), asked.to_string());
-        let server_tools = if is_held { asked.within(&own) } else { asked };
+        let server_tools = match own.covers(&asked) {
+            true => asked,
+            false => {
+                let within = asked.within(&own);
+                let shown = match own.is_empty() {
+                    true => "entry without tools".to_owned(),
+                    false => own.to_string(),
+                };
+                let both = Some(within.to_string());
+                match self.lifts_beyond(&format!("{entry}.server-tools"), shown, asked.to_string(), both) {
+                    true => asked,
+                    false => within,
+                }
+            }
+        };
         RawGrant {
             models,
             limits: self.limits(&format!("{entry}.limits"), yours.limits, theirs.limits, &Limits::none()),

@@ -10,7 +10,6 @@ use crate::reader::TomlEntry;
 use agenthost_core::limits::units::parse_count;
 use agenthost_core::llm::server_tool::{Domain, MOST_USES};
 use agenthost_core::llm::{ServerToolGrant, ServerToolGrants, ServerToolKind};
-use agenthost_core::nearest::nearest;
 
 const HINT: &str = "Write server-tools = { web-search = { max-uses = 5, allowed-domains = [\"example.com\"] } }, or \
                     server-tools = [\"web-search\"] for the defaults.";
@@ -26,7 +25,7 @@ pub fn read(entry: &TomlEntry<'_>) -> Result<ServerToolGrants, FileError> {
     let with_hint = |error: FileError| error.with_advice(HINT);
     let mut grants = BTreeMap::new();
     let Some(section) = entry.section_unless_list().map_err(with_hint)? else {
-        for kind in entry.list_as(kind).map_err(with_hint)? {
+        for kind in entry.list_as(str::parse::<ServerToolKind>).map_err(with_hint)? {
             if grants.insert(kind, ServerToolGrant::default()).is_some() {
                 return Err(entry.wrong(format!("the list names `{kind}` twice")));
             }
@@ -34,18 +33,10 @@ pub fn read(entry: &TomlEntry<'_>) -> Result<ServerToolGrants, FileError> {
         return Ok(ServerToolGrants(grants));
     };
     for tool in section.entries() {
-        let kind = kind(tool.key).map_err(|why| tool.wrong_name(why).with_advice(HINT))?;
+        let kind = tool.key.parse().map_err(|why| tool.wrong_name(why).with_advice(HINT))?;
         grants.insert(kind, bounds(&tool)?);
     }
     Ok(ServerToolGrants(grants))
-}
-
-fn kind(text: &str) -> Result<ServerToolKind, String> {
-    let names = ServerToolKind::ALL.map(ServerToolKind::name);
-    ServerToolKind::from_name(text).ok_or_else(|| match nearest(text, names.into_iter()) {
-        Some(near) => format!("`{text}` is not a tool of a provider; the nearest is `{near}`"),
-        None => format!("`{text}` is not a tool of a provider; write {}", names.join(" or ")),
-    })
 }
 
 /// Reads the bounds of one tool.

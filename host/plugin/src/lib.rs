@@ -125,7 +125,7 @@ pub struct Plugin {
     pub made_with: BTreeMap<String, String>,
     /// An upper estimate of the bytes that the engine holds for one instance, without its memories and tables.
     pub instance_bytes: u64,
-    /// The reasons why embedded docs, the manifest or the provenance were ignored, for `inspect`.
+    /// The reasons why embedded docs, the manifest or a part of it, or the provenance were ignored, for `inspect`.
     pub doubts: Vec<String>,
 }
 
@@ -173,6 +173,7 @@ impl Plugin {
         let embedded = embedded::read(bytes);
         let documented = embedded.docs(&task, &resolve, &run);
         let mut doubts = embedded.doubts;
+        doubts.extend(embedded.manifest.iter().flat_map(Manifest::faults));
         let (types, own_run) = (resolve.clone(), run.clone());
         let interface = match documented {
             Ok(Some((resolve, run))) => Interface {
@@ -331,10 +332,28 @@ impl Plugin {
         suggested.and_then(Result::ok).unwrap_or_default()
     }
 
-    /// Returns the tools of providers that the author asks for: none without a manifest, or if one of them is invalid.
-    pub fn server_tools(&self) -> ServerToolGrants {
+    /// Returns the tools of providers that the author asks for: none without a manifest.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../agenthost/doc/guests.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost_plugin::{Manifest, Plugin};
+    /// use serde_json::json;
+    ///
+    /// let mut plugin = Plugin::read(&ask())?;
+    /// assert!(plugin.server_tools()?.is_empty());
+    /// plugin.manifest = Some(Manifest { server_tools: json!(["web-search"]), ..Manifest::default() });
+    /// assert_eq!(plugin.server_tools()?.to_string(), "web-search (5 uses a call)");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns the reason if one of them is invalid. Such a plugin may use no tool.
+    pub fn server_tools(&self) -> Result<ServerToolGrants, String> {
         let asked = self.manifest.as_ref().map(Manifest::server_tools);
-        asked.and_then(Result::ok).unwrap_or_default()
+        asked.unwrap_or_else(|| Ok(ServerToolGrants::default()))
     }
 
     /// Returns the part of its limits that the plugin keeps back from its sub-tasks. If its manifest declares none, a
@@ -376,7 +395,8 @@ impl Plugin {
         if self.has_memory() {
             powers.push("keeps documents in a directory that it is granted".to_owned());
         }
-        let tools: Vec<_> = self.server_tools().0.keys().map(|kind| kind.name()).collect();
+        let tools = self.server_tools().unwrap_or_default();
+        let tools: Vec<_> = tools.0.keys().map(|kind| kind.name()).collect();
         if !tools.is_empty() {
             powers.push(format!("uses {} of a provider if that is granted", tools.join(" and ")));
         }

@@ -87,7 +87,7 @@ impl Manifest {
     /// let mut manifest: Manifest = serde_json::from_str(r#"{"format": 1, "server-tools": {"web-search": {"max-uses": 3}}}"#)?;
     /// assert_eq!(manifest.server_tools()?.to_string(), "web-search (3 uses a call)");
     /// manifest.server_tools = serde_json::json!(["shell"]);
-    /// assert!(manifest.server_tools().is_err_and(|why| why.starts_with("unknown tool `shell`")));
+    /// assert!(manifest.server_tools().is_err_and(|why| why.starts_with("`shell` is not a tool of a provider")));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
@@ -162,6 +162,18 @@ impl Manifest {
             }
         }
         Ok(Some(keep_back))
+    }
+
+    /// Describes the parts that are invalid, and are therefore ignored.
+    pub(super) fn faults(&self) -> Vec<String> {
+        let faults = [
+            ("limits", self.suggested().err()),
+            ("server-tools", self.server_tools().err()),
+            ("keep-back", self.keep_back().err()),
+        ];
+        let fault =
+            |(key, why): (&str, Option<String>)| Some(format!("`{key}` in the embedded manifest is invalid: {}", why?));
+        faults.into_iter().filter_map(fault).collect()
     }
 
     /// Lists the declared sub-agents for a message.
@@ -313,6 +325,24 @@ mod tests {
             let error = read(wrong).unwrap_err();
             assert!(error.starts_with(problem), "{error}");
         }
+    }
+
+    #[test]
+    fn the_invalid_parts_are_named() {
+        let text =
+            r#"{"format": 1, "limits": {"token": 1}, "server-tools": ["web-serch"], "keep-back": {"share": "x"}}"#;
+        let faults = Manifest::parse(text.as_bytes()).unwrap().faults();
+        assert_eq!(faults.len(), 3, "{faults:?}");
+        assert_eq!(
+            faults[1],
+            "`server-tools` in the embedded manifest is invalid: `web-serch` is not a tool of a provider; the nearest is \
+             `web-search`"
+        );
+        let valid = r#"{"format": 1, "limits": {"tokens": 1}, "server-tools": ["web-search"]}"#;
+        assert_eq!(
+            Manifest::parse(valid.as_bytes()).unwrap().faults(),
+            Vec::<String>::new()
+        );
     }
 
     #[test]

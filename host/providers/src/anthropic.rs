@@ -397,7 +397,7 @@ fn decode(body: &Value, draft: &mut Draft<'_>) -> Result<Stop, &'static str> {
             Some("tool_use") if draft.keeps_blocks() => {
                 let name = text("name").ok_or("a tool call of the answer has no name")?;
                 let arguments = match block.get("input") {
-                    Some(Value::Object(input)) => ToolArguments::Object(input.clone()),
+                    Some(Value::Object(input)) => ToolArguments::of(Value::Object(input.clone())),
                     None | Some(Value::Null) => ToolArguments::read(""),
                     Some(Value::String(text)) => super::tools::arguments(text),
                     Some(other) => ToolArguments::Invalid(other.to_string()),

@@ -70,7 +70,8 @@ impl Asks {
                 .map(|import| import.name().to_owned())
                 .collect(),
             models: manifest.and_then(|manifest| manifest.models.clone()),
-            server_tools: plugin.server_tools(),
+            // With an invalid list, it may use none.
+            server_tools: plugin.server_tools().unwrap_or_default().with_uses(),
             sub_agents: plugin.sub_agents.iter().map(|sub| sub.import.clone()).collect(),
             limits: manifest.map_or_else(BTreeMap::new, |manifest| {
                 manifest

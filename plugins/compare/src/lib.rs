@@ -1,7 +1,7 @@
 //! Turns reports about several companies into one comparison, with one call of the strong model.
 //!
 //! This code lists the companies without a report, and those whose reports are from memory; the model only learns of
-//! them. A source that no report has is dropped. Left out: checking the contents of the reports.
+//! them. A standing has only sources of its company's report. Left out: checking the contents of the reports.
 
 use agenthost_sdk::prelude::*;
 use agenthost_sdk::serde_json;
@@ -41,11 +41,16 @@ struct Position {
 }
 
 impl Position {
-    /// Returns the standing with those of its sources that the reports have.
+    /// Returns the standing with those of its sources that the company's reports have, or that any report has if none is
+    /// about a company of this name.
     fn checked(self, reports: &[competitor::Report]) -> Standing {
         let mut sources: Vec<competitor::Source> = Vec::new();
+        let name = |company: &str| company.trim().to_lowercase();
+        let is_own = |report: &&competitor::Report| name(&report.company) == name(&self.company);
+        let has_own = reports.iter().any(|report| is_own(&report));
         let known = reports
             .iter()
+            .filter(|report| !has_own || is_own(report))
             .flat_map(|report| &report.findings)
             .flat_map(|finding| &finding.sources);
         for source in known {
@@ -133,18 +138,21 @@ mod tests {
 
     #[test]
     fn the_strong_model_compares_and_the_code_names_what_is_missing() {
-        let sources = ["https://example.com/Acme", "https://example.com/made-up"];
-        let standing = json!({"company": "Acme", "position": "Cheap.", "sources": sources});
-        let reply = json!({"summary": "They are alike.", "aspects": [{"name": "Price", "standings": [standing]}]});
+        let sources = ["Initech", "Acme", "made-up"].map(|page| format!("https://example.com/{page}"));
+        let standing = |company: &str| json!({"company": company, "position": "Cheap.", "sources": sources});
+        let standings = ["Acme", "initech ", "Acme Inc."].map(standing);
+        let reply = json!({"summary": "They are alike.", "aspects": [{"name": "Price", "standings": standings}]});
         let host = Host::new().model("strong", [Reply::json(reply)]);
         let comparison = host.run(run(material(&["Acme", "Initech"]))).unwrap();
         assert_eq!(comparison.missing, material(&[]).missing);
         assert_eq!(comparison.aspects[0].name, "Price");
-        let sources = &comparison.aspects[0].standings[0].sources;
-        assert_eq!(
-            (sources.len(), sources[0].url.as_str()),
-            (1, "https://example.com/Acme")
-        );
+        let sources = comparison.aspects[0].standings.iter().map(|standing| {
+            let urls = standing.sources.iter().map(|source| source.url.as_str());
+            urls.collect::<Vec<_>>()
+        });
+        let (acme, initech) = ("https://example.com/Acme", "https://example.com/Initech");
+        let expected = [vec![acme], vec![initech], vec![acme, initech]];
+        assert_eq!(sources.collect::<Vec<_>>(), expected, "no report has the last name");
         assert_eq!(comparison.from_memory, ["Initech"]);
         let asked = host.requests()[0].text();
         assert_eq!(asked.matches("<report>").count(), 2);

@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn the_model_starts_several_sub_agents_at_once_and_reads_their_results() {
-        let calls = Reply::tool_call("competitor", company("Acme")).and_tool_call("competitor", company("Globex"));
+        let calls = Reply::tool_call("competitor", company("Acme")).with_tool_call("competitor", company("Globex"));
         let host = host([calls, Reply::text("Acme.")]);
         let answer = host.run(run(question(None))).unwrap();
         assert_eq!(answer.answer, "Acme.");

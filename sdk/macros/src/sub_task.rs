@@ -59,11 +59,12 @@ impl SubTask {
         let (pattern, input) = (&argument.pat, &argument.ty);
 
         let mut start = function.sig.clone();
-        start.ident = format_ident!("start");
+        // No name of the WIT has underscores, so a parameter cannot have this one.
+        start.ident = format_ident!("__start");
         let body = &function.block;
         function.block = syn::parse_quote!({
             #start #body
-            #ident(::std::boxed::Box::pin(start(#pattern)))
+            #ident(::std::boxed::Box::pin(__start(#pattern)))
         });
         function.sig.asyncness = None;
         function.sig.output = syn::parse_quote!(-> #ident);

@@ -5,7 +5,10 @@
 
 use serde::Serialize;
 
-/// The bounds of the searches, or of the fetches, that a provider makes for one model call.
+use super::linked::Linked;
+
+/// The bounds of the searches that a provider makes for one model call, for [`Prompt::search`](crate::Prompt::search), or
+/// of the pages that it reads, for [`Prompt::fetch`](crate::Prompt::fetch).
 ///
 /// A domain has no scheme and no path, and covers its subdomains.
 ///
@@ -22,14 +25,11 @@ use serde::Serialize;
 pub struct Search {
     #[serde(skip_serializing_if = "Option::is_none")]
     max_uses: Option<u32>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    allowed_domains: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    blocked_domains: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allowed_domains: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blocked_domains: Option<Vec<String>>,
 }
-
-/// The bounds of fetches, for [`Prompt::fetch`](crate::Prompt::fetch): the same as those of searches.
-pub type Fetch = Search;
 
 impl Search {
     /// Creates bounds of at most this many uses, at least 1. [`Search::default`] leaves the number to the grant.
@@ -48,7 +48,8 @@ impl Search {
         }
     }
 
-    /// Allows only pages of these domains. It excludes [`without`](Search::without).
+    /// Allows only pages of these domains. It excludes [`without`](Search::without). An empty list would allow no page:
+    /// the host rejects it as an invalid request.
     ///
     /// ```
     /// use agenthost_sdk::{Prompt, Search};
@@ -58,11 +59,12 @@ impl Search {
     /// ```
     #[must_use]
     pub fn domains<D: Into<String>>(mut self, domains: impl IntoIterator<Item = D>) -> Search {
-        self.allowed_domains.extend(domains.into_iter().map(Into::into));
+        let allowed = self.allowed_domains.get_or_insert_default();
+        allowed.extend(domains.into_iter().map(Into::into));
         self
     }
 
-    /// Blocks pages of these domains. It excludes [`domains`](Search::domains).
+    /// Blocks pages of these domains. It excludes [`domains`](Search::domains), and an empty list is invalid as there.
     ///
     /// ```
     /// use agenthost_sdk::{Prompt, Search};
@@ -72,7 +74,8 @@ impl Search {
     /// ```
     #[must_use]
     pub fn without<D: Into<String>>(mut self, domains: impl IntoIterator<Item = D>) -> Search {
-        self.blocked_domains.extend(domains.into_iter().map(Into::into));
+        let blocked = self.blocked_domains.get_or_insert_default();
+        blocked.extend(domains.into_iter().map(Into::into));
         self
     }
 }
@@ -85,7 +88,16 @@ pub(super) enum ServerToolKind {
     WebFetch,
 }
 
-/// What a plugin does without the grant.
+impl ServerToolKind {
+    fn name(self) -> &'static str {
+        match self {
+            ServerToolKind::WebSearch => "web-search",
+            ServerToolKind::WebFetch => "web-fetch",
+        }
+    }
+}
+
+/// The way in which a call goes on without the grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WithoutGrant {
     /// The call fails.
@@ -124,12 +136,43 @@ impl ServerTools {
         option(self.0.iter())
     }
 
-    /// Returns the option of a second attempt after a denial; `None` if all tools have to be granted.
-    pub(super) fn if_denied(&self) -> Option<Option<String>> {
+    /// Returns the second attempt after a denial; `None` if all tools have to be granted.
+    pub(super) fn if_denied(&self) -> Option<SecondAttempt> {
         let is_needed = |tool: &&ServerTool| tool.without_grant == WithoutGrant::Fail;
-        let needed: Vec<&ServerTool> = self.0.iter().filter(is_needed).collect();
-        (needed.len() < self.0.len()).then(|| option(needed.into_iter()))
+        let (needed, left_out): (Vec<&ServerTool>, Vec<&ServerTool>) = self.0.iter().partition(is_needed);
+        let names: Vec<&str> = left_out.iter().map(|tool| tool.kind.name()).collect();
+        (!names.is_empty()).then(|| SecondAttempt {
+            server_tools: option(needed.into_iter()),
+            left_out: names.join(" and "),
+            log: Linked(log),
+        })
     }
+}
+
+/// The request that is sent after a denial.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct SecondAttempt {
+    /// The option `server-tools`; `None` if the request has none.
+    pub(super) server_tools: Option<String>,
+    /// The names of the tools that the first request has and this one has not.
+    left_out: String,
+    log: Linked<fn(&str, &str)>,
+}
+
+impl SecondAttempt {
+    /// Writes to the task's log why the model answers without the tools.
+    pub(super) fn log(&self, denial: &str) {
+        let Linked(log) = self.log;
+        log(denial, &self.left_out);
+    }
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "the host keeps the standard error of a task as its log"
+)]
+fn log(denial: &str, left_out: &str) {
+    eprintln!("the model call is denied: {denial}; it is sent again without {left_out}");
 }
 
 fn option<'a>(tools: impl ExactSizeIterator<Item = &'a ServerTool>) -> Option<String> {

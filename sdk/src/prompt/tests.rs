@@ -144,6 +144,7 @@ fn the_schema_stands_in_place_with_names_and_docs() {
 
 #[test]
 fn text_joins_the_text_parts() {
+    let text = |reply: &Reply| super::text(reply, Reply::unanswered);
     assert_eq!(text(&reply(Stop::End, &["a", "b"])), Ok("ab".to_owned()));
     assert_eq!(text(&reply(Stop::MaxTokens, &["a"])), Ok("a".to_owned()));
     assert_eq!(text(&reply(Stop::Refusal, &["no"])), Err(Error::Refused("no".into())));

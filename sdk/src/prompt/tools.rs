@@ -2,14 +2,16 @@
 //!
 //! Each function here writes the options at once, so that a plugin that offers no tools contains no code for them.
 
+use super::linked::Linked;
 use super::options::ToolChoice;
-use super::server_tools::{Fetch, Search, ServerToolKind, WithoutGrant};
+use super::server_tools::{Search, ServerToolKind, WithoutGrant};
 use super::{Prompt, offer, set_option};
+use crate::llm::Reply;
 use crate::tool::Tool;
 
 impl Prompt {
-    /// Offers a tool to the model. [`run`](Prompt::run) answers its calls; [`reply`](Prompt::reply),
-    /// [`text`](Prompt::text) and [`json`](Prompt::json) make one call and leave the answer to the caller.
+    /// Offers a tool to the model. [`run`](Prompt::run) answers its calls. [`reply`](Prompt::reply) makes one model call
+    /// and leaves them to the caller; [`text`](Prompt::text) and [`json`](Prompt::json) fail if the model calls a tool.
     ///
     /// ```
     /// use agenthost_sdk::prelude::*;
@@ -23,6 +25,7 @@ impl Prompt {
     /// ```
     pub fn tool(mut self, tool: Tool) -> Prompt {
         self.tools.push(tool);
+        self.unanswered = Linked(Reply::unanswered);
         let offered = offer::offer(&self.tools);
         self.invalid = offer::invalid(&offered);
         self.option("tools", offer::option(&offered))
@@ -31,7 +34,7 @@ impl Prompt {
     /// Sets which tools the model may or must call; the default is [`ToolChoice::Auto`]. It needs a tool.
     ///
     /// In [`run`](Prompt::run), a choice that forces a call counts for the first turn alone: the model could never
-    /// answer otherwise.
+    /// answer otherwise. The last turn forbids tools whatever the choice, so `run(1)` never forces a call.
     ///
     /// ```
     /// use agenthost_sdk::prelude::*;
@@ -74,11 +77,12 @@ impl Prompt {
     }
 
     /// As [`search`](Prompt::search), but without the grant the model answers from memory: if the host denies the
-    /// request, the same request is sent again without the search. The reply's
-    /// [`searches`](crate::llm::Reply::searches) show which of the two it was.
+    /// request, for whatever reason, the same request is sent again without the search. The reply's
+    /// [`searches`](crate::llm::Reply::searches) show whether any was made.
     ///
-    /// A denied request costs nothing. The host also denies models that are not granted; the second request is then
-    /// denied too.
+    /// The host denies a search that is not granted, that has no domain in common with the grant, or that no provider of
+    /// the model can make; the reason is written to the task's log. It also denies models that are not granted: the second
+    /// request is then denied too. A denied request costs nothing.
     ///
     /// ```
     /// use agenthost_sdk::llm::Error;
@@ -99,12 +103,12 @@ impl Prompt {
     /// the grant, the call fails with [`Error::Denied`](crate::llm::Error::Denied).
     ///
     /// ```
-    /// use agenthost_sdk::{Fetch, Prompt};
+    /// use agenthost_sdk::{Prompt, Search};
     ///
-    /// let request = Prompt::new("Sum up https://example.com/news.").fetch(Fetch::uses(1)).into_request();
+    /// let request = Prompt::new("Sum up https://example.com/news.").fetch(Search::uses(1)).into_request();
     /// assert_eq!(request.options[0].1, r#"[{"kind":"web-fetch","max-uses":1}]"#);
     /// ```
-    pub fn fetch(self, bounds: Fetch) -> Prompt {
+    pub fn fetch(self, bounds: Search) -> Prompt {
         self.server_tool(ServerToolKind::WebFetch, bounds, WithoutGrant::Fail)
     }
 
@@ -117,10 +121,10 @@ impl Prompt {
     /// use agenthost_sdk::testing::{Host, Reply};
     ///
     /// let host = Host::new().model("fast", [Reply::error(Error::Denied("web-fetch".into())), Reply::text("News.")]);
-    /// let prompt = Prompt::new("Sum up https://example.com/news.").fetch_if_granted(Fetch::uses(1));
+    /// let prompt = Prompt::new("Sum up https://example.com/news.").fetch_if_granted(Search::uses(1));
     /// assert_eq!(host.run(prompt.text()), Ok("News.".to_owned()));
     /// ```
-    pub fn fetch_if_granted(self, bounds: Fetch) -> Prompt {
+    pub fn fetch_if_granted(self, bounds: Search) -> Prompt {
         self.server_tool(ServerToolKind::WebFetch, bounds, WithoutGrant::GoOn)
     }
 

@@ -91,7 +91,7 @@ impl Reply {
         if let Ok(reply) = &mut reply.result {
             reply.content.clear();
         }
-        reply.and_tool_call(name, arguments)
+        reply.with_tool_call(name, arguments)
     }
 
     /// Adds a call of a tool to the reply.
@@ -102,12 +102,12 @@ impl Reply {
     /// use agenthost_sdk::testing::{Host, Reply};
     ///
     /// let double = Tool::new::<i64>("double", "Doubles.", async |number| Ok::<_, String>(number * 2));
-    /// let calls = Reply::text("Let me see.").and_tool_call("double", json!({"input": 4}));
+    /// let calls = Reply::text("Let me see.").with_tool_call("double", json!({"input": 4}));
     /// let host = Host::new().model("fast", [calls, Reply::text("8")]);
     /// assert_eq!(host.run(Prompt::new("What is 4 + 4?").tool(double).run(5)).unwrap().text(), "8");
     /// ```
     #[must_use]
-    pub fn and_tool_call(self, name: &str, arguments: Value) -> Reply {
+    pub fn with_tool_call(self, name: &str, arguments: Value) -> Reply {
         let call = ToolCall {
             // Filled in when the reply is taken.
             id: String::new(),
@@ -139,12 +139,12 @@ impl Reply {
     /// use agenthost_sdk::testing::{Host, Reply};
     /// use agenthost_sdk::{Prompt, WebSearch};
     ///
-    /// let host = Host::new().model("fast", [Reply::text("5 CHF").search(WebSearch::new(["prices"]))]);
+    /// let host = Host::new().model("fast", [Reply::text("5 CHF").with_search(WebSearch::new(["prices"]))]);
     /// let reply = host.run(Prompt::new("What does it cost?").reply()).unwrap();
     /// assert_eq!(reply.searches()[0].queries, ["prices"]);
     /// ```
     #[must_use]
-    pub fn search(self, search: WebSearch) -> Reply {
+    pub fn with_search(self, search: WebSearch) -> Reply {
         self.and(search.part())
     }
 

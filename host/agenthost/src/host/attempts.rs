@@ -50,15 +50,14 @@ impl Call<'_> {
             .position(|model| self.has_paid(model, &request))
             .unwrap_or(0);
         for (n, entry) in models.iter().enumerate().skip(first) {
-            let model = entry;
-            let full_name = model.to_string();
-            let served = if self.task.host.price(model).is_none() && self.limits_cost(model) {
+            let full_name = entry.to_string();
+            let served = if self.task.host.price(entry).is_none() && self.limits_cost(entry) {
                 Err(CallError::Denied(format!(
                     "{full_name} has no known price and a cost limit is set; give its price in [prices.\"{full_name}\"]"
                 )))
             } else {
                 // This fails if the provider has no key, for example; the next one may have one.
-                self.task.host.provider(&model.provider)
+                self.task.host.provider(&entry.provider)
             };
             let lacking = served.as_ref().ok().and_then(|served| {
                 let mut tools = request.options.server_tools.iter();
@@ -77,11 +76,11 @@ impl Call<'_> {
                     continue;
                 }
             };
-            let price = self.task.host.request_price(model, served.kind, &request.options);
+            let price = self.task.host.request_price(entry, served.kind, &request.options);
             let request = self.task.echoes.request_to(&request, entry);
             let model = Model {
                 full_name,
-                provider: &model.provider,
+                provider: &entry.provider,
                 served,
                 price,
             };

@@ -14,7 +14,7 @@ use agenthost_registry::policy::PolicyDecision;
 pub(super) struct Ceiling {
     /// The upper bounds of its tasks' limits.
     pub(super) limits: Limits,
-    /// What bounds its tools of providers.
+    /// The upper bound of its tools of providers.
     pub(super) tools: ToolCeiling,
     /// The model names in its manifest; `None` allows any.
     own: Option<BTreeSet<String>>,

@@ -414,7 +414,7 @@ impl<'a> Loader<'a> {
         let mut dirs = config.grant(name).dirs;
         let path = origin.place().filter(|_| !dirs.is_empty());
         if let Some(path) = path
-            && !trust::dirs::is_meant(config, name, "dirs", path)?
+            && !trust::dirs::is_meant(config, name, path)?
         {
             // A directory of the caller replaces one of the grant at the same guest path.
             let is_given = |dir: &DirGrant| {
@@ -436,8 +436,8 @@ impl<'a> Loader<'a> {
         Ok(dirs)
     }
 
-    /// Returns the tools of providers that the operator grants to a plugin. A plugin that is not at the place that the
-    /// grant is meant for does not get them, and a note says so.
+    /// Returns the tools of providers that the operator grants to a plugin. A plugin outside of the folders that the
+    /// operator trusts does not get them, and a note says so.
     fn tool_grant(&mut self, plugin: &PluginInfo, origin: Origin<'_>, notes: &mut Vec<String>) -> Result<ToolGrant> {
         let (config, name) = (self.host.config(), &plugin.id.name);
         let withheld = match origin.place() {
@@ -445,7 +445,7 @@ impl<'a> Loader<'a> {
             None => None,
         };
         let is_withheld = withheld.is_some();
-        notes.extend(withheld.filter(|_| !plugin.server_tools().is_empty()));
+        notes.extend(withheld.filter(|_| plugin.server_tools().is_ok_and(|asked| !asked.is_empty())));
         let given = match self.above.is_empty() {
             true => std::mem::take(&mut self.server_tools),
             false => ServerToolGrants::default(),

@@ -77,8 +77,8 @@ pub struct LoadOptions {
     pub with: BTreeMap<String, PluginSource>,
     /// Directories for the plugin itself, in addition to those of its grant. Its sub-agents do not get them.
     pub dirs: Vec<DirGrant>,
-    /// Tools of providers for the plugin itself, in place of those of its grant. Its manifest must ask for them. Its
-    /// sub-agents do not get them.
+    /// Tools of providers for the plugin itself, in place of those of its grant. A tool without domains keeps the
+    /// domains of the grant. The plugin's manifest must ask for the tools. Its sub-agents do not get them.
     pub server_tools: ServerToolGrants,
 }
 
@@ -163,6 +163,19 @@ impl Plugin {
 
     /// Returns the tools of providers that its tasks can use: those that its manifest asks for, within the operator's
     /// grant and the policies.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/guests.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agenthost::Host;
+    ///
+    /// let host = Host::builder().build()?;
+    /// let plugin = host.load_bytes(&ask())?;
+    /// // Its manifest asks for none, so it gets none, whatever is granted.
+    /// assert!(plugin.server_tools(host.config()).is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn server_tools(&self, config: &Config) -> ServerToolGrants {
         self.loaded.server_tools(config)
     }

@@ -145,7 +145,7 @@ fn models(plugin: &PluginInfo) -> Check {
 
 /// Points out the tools of providers that the plugin asks for.
 fn server_tools(plugin: &PluginInfo) -> Option<Check> {
-    let asked = plugin.server_tools();
+    let asked = plugin.server_tools().ok()?;
     let said = || format!("asks for {asked}; a model can put what it was given into a query");
     (!asked.is_empty()).then(|| Check::new("tools", CheckState::Look, said()))
 }

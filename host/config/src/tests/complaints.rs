@@ -269,7 +269,7 @@ fn wrong_values_name_their_place() {
         ),
         (
             "[grants.\"a:b\".server-tools]\nshell = {}",
-            "agenthost.toml:2: `shell` in [grants.\"a:b\".server-tools]: `shell` is not a tool of a provider; write web-search or web-fetch\nWrite server-tools = { web-search = { max-uses = 5, allowed-domains = [\"example.com\"] } }, or server-tools = [\"web-search\"] for the defaults.",
+            "agenthost.toml:2: `shell` in [grants.\"a:b\".server-tools]: `shell` is not a tool of a provider; the known ones are web-search and web-fetch\nWrite server-tools = { web-search = { max-uses = 5, allowed-domains = [\"example.com\"] } }, or server-tools = [\"web-search\"] for the defaults.",
         ),
         (
             "[grants.\"a:b\".server-tools]\nweb-search = true",

@@ -7,9 +7,9 @@
 //! and command line.
 //!
 //! A component states its own plugin name, so a stranger's file can claim any name. A grant by name therefore applies
-//! to plugins of the lock file, and to plugins in a place that the operator trusts: a folder of `agenthost trust` or,
-//! for a grant of a project's file, that project's folder. Any other plugin is refused. The same holds for the tools of
-//! providers, which such a plugin does not get.
+//! to plugins in a place that the operator trusts: a folder of `agenthost trust` or, for a grant of a project's file,
+//! that project's folder. The place of a plugin of a lock file is that of the file. Any other plugin is refused. For the
+//! tools of providers, see `server_tools`.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -19,6 +19,7 @@ use super::crates::within;
 use super::record::{TrustRecord, TrustedDir, digest, list, unaccepted};
 use crate::config::Config;
 use crate::dirs::{DirGrant, DirQuota, place};
+use crate::env::Env;
 use crate::error::TrustError;
 use crate::origin::Origin;
 
@@ -81,26 +82,32 @@ pub(super) fn is_beside(path: &Path, origin: &Origin) -> bool {
     file.parent().is_some_and(|folder| place(path).starts_with(folder))
 }
 
-/// Returns whether `key` of the grant to the name `plugin`, such as `dirs`, is meant for the plugin at `path`, a component
-/// or a crate's directory.
+/// Returns whether the directories that are granted to the name `plugin` are meant for the plugin at `path`, a component
+/// or a crate's directory. Those of a project's file are also meant for the plugins in its folder: the operator has
+/// accepted each, unless it is in that folder as well.
 ///
 /// # Errors
 ///
 /// [`Host`](agenthost_core::error::ErrorClass::Host) if the trust record cannot be read.
 #[doc(hidden)]
-pub fn is_meant(config: &Config, plugin: &str, key: &str, path: &Path) -> Result<bool, TrustError> {
+pub fn is_meant(config: &Config, plugin: &str, path: &Path) -> Result<bool, TrustError> {
     let Ok(path) = fs::canonicalize(path) else {
         return Ok(false);
     };
-    let origin = config.origin(&format!("grants.{plugin}.{key}"));
+    let origin = config.origin(&format!("grants.{plugin}.dirs"));
     let project = origin.filter(|origin| config.user_file() != Some(origin.file()));
     let own = project.and_then(|origin| place(origin.file()).parent().map(Path::to_owned));
     if own.is_some_and(|folder| within(&path, &folder)) {
         return Ok(true);
     }
-    let records = list(&config.env)?;
+    is_in_trusted_folder(&config.env, &path)
+}
+
+/// Returns whether `path`, with all links resolved, is in a folder that the operator trusts.
+pub(super) fn is_in_trusted_folder(env: &Env, path: &Path) -> Result<bool, TrustError> {
+    let records = list(env)?;
     let mut folders = records.iter().filter_map(|record| record.crates.as_ref());
-    Ok(folders.any(|folder| within(&path, &folder.dir)))
+    Ok(folders.any(|folder| within(path, &folder.dir)))
 }
 
 /// Returns the error that refuses `dirs` to a plugin that they are not meant for.

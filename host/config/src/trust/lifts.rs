@@ -32,5 +32,7 @@ impl fmt::Display for TrustedLift {
 pub(crate) struct Lift {
     pub(crate) trusted: TrustedLift,
     pub(crate) origin: Option<Origin>,
+    /// The value that applies until the operator accepts the lift; `None` if it is the operator's.
+    pub(crate) both: Option<String>,
     pub(crate) accepted: bool,
 }

@@ -3,10 +3,15 @@
 //! With such a tool, a model can write what it was given into a query, and pages of strangers reach it. So the operator
 //! has to accept what a project's file grants beyond the operator's own grant for that plugin. A file that narrows what
 //! was accepted need not be accepted again.
+//!
+//! A component states its own plugin name, and a file that narrows what the operator grants to a name need not be
+//! accepted. So a plugin in the folder of such a file gets nothing for its name: only a folder that the operator trusts
+//! counts, whichever file has the grant.
 
+use std::fs;
 use std::path::Path;
 
-use super::dirs::{is_meant, shown_folder};
+use super::dirs::{is_in_trusted_folder, shown_folder};
 use super::record::{TrustRecord, TrustedServerTools, unaccepted};
 use crate::config::Config;
 use crate::error::TrustError;
@@ -45,8 +50,8 @@ pub(super) fn asked(config: &Config) -> impl Iterator<Item = (TrustedServerTools
     })
 }
 
-/// Returns a note if the configuration grants tools to the name `plugin`, and they are not meant for the plugin at `path`,
-/// a component or a crate's directory.
+/// Returns a note if the configuration grants tools to the name `plugin`, and the plugin at `path`, a component or a
+/// crate's directory, is not in a folder that the operator trusts.
 ///
 /// # Errors
 ///
@@ -54,7 +59,11 @@ pub(super) fn asked(config: &Config) -> impl Iterator<Item = (TrustedServerTools
 #[doc(hidden)]
 pub fn withheld(config: &Config, plugin: &str, path: &Path) -> Result<Option<String>, TrustError> {
     let tools = config.grant(plugin).server_tools;
-    if tools.is_empty() || is_meant(config, plugin, "server-tools", path)? {
+    let is_trusted = || match fs::canonicalize(path) {
+        Ok(path) => is_in_trusted_folder(&config.env, &path),
+        Err(_) => Ok(false),
+    };
+    if tools.is_empty() || is_trusted()? {
         return Ok(None);
     }
     Ok(Some(format!(

@@ -709,8 +709,9 @@ fn a_project_narrows_the_operators_tools_and_lifts_them_only_with_trust() {
     assert_eq!(
         config.notes(),
         [
-            "agenthost.toml:2: grants.demo:scan.server-tools stays at your web-search (4 uses a call), not web-search \
-             (9 uses a call, only a.com); web-fetch (5 uses a call); `agenthost trust agenthost.toml` lifts it"
+            "agenthost.toml:2: grants.demo:scan.server-tools is web-search (4 uses a call, only a.com), not web-search \
+             (9 uses a call, only a.com); web-fetch (5 uses a call), because of your web-search (4 uses a call); `agenthost \
+             trust agenthost.toml` lifts it"
         ]
     );
     assert_eq!(
@@ -723,9 +724,48 @@ fn a_project_narrows_the_operators_tools_and_lifts_them_only_with_trust() {
         shown(&scratch.load()),
         "web-search (9 uses a call, only a.com); web-fetch (5 uses a call)"
     );
+    for (own, granted) in [
+        (
+            "server-tools = { web-search = { allowed-domains = [\"b.com\"] } }",
+            "web-search (5 uses a call, only b.com)",
+        ),
+        ("models = []", "entry without tools"),
+    ] {
+        let held = searching("{ web-search = { max-uses = 3, allowed-domains = [\"a.com\"] } }");
+        let config = held.user(&format!("[grants.\"demo:scan\"]\n{own}")).load();
+        assert!(config.grant("demo:scan").server_tools.is_empty());
+        let note = config.notes().concat();
+        let said = format!("is none, not web-search (3 uses a call, only a.com), because of your {granted}; ");
+        assert!(note.contains(&said), "{note}");
+    }
     // An entry that does not name the tools grants none, as for directories.
     let silent = Scratch::project("[grants.\"demo:scan\"]\nmodels = []").user(user);
     assert!(silent.load().grant("demo:scan").server_tools.is_empty());
+}
+
+#[test]
+fn a_project_takes_no_tool_that_the_operator_grants_to_a_name() {
+    let user = "[grants.\"demo:scan\"]\nserver-tools = { web-search = { max-uses = 4 } }";
+    for tools in ["{ web-search = { max-uses = 4 } }", "{ web-search = { max-uses = 1 } }"] {
+        // The file grants nothing beyond the operator's own, so it needs no trust, but its plugins do.
+        let scratch = searching(tools).user(user);
+        scratch.write("project/evil.wasm", "");
+        let (config, plugin) = (scratch.load(), scratch.env().cwd().join("evil.wasm"));
+        let withheld = || server_tools::withheld(&config, "demo:scan", &plugin).unwrap();
+        let note = withheld().expect("the folder is not trusted");
+        assert!(
+            note.starts_with("evil.wasm calls itself demo:scan, but you do not trust its folder, so it does not get"),
+            "{note}"
+        );
+        assert_eq!(server_tools::withheld(&config, "demo:other", &plugin).unwrap(), None);
+        accept(&scratch.env(), Path::new(FILE)).unwrap();
+        assert_eq!(withheld(), None);
+        assert!(
+            server_tools::withheld(&config, "demo:scan", "/gone.wasm".as_ref())
+                .unwrap()
+                .is_some()
+        );
+    }
 }
 
 #[test]

@@ -6,11 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::option_value::read_json;
+use crate::nearest::nearest;
 
 /// The most uses of a tool in one model call, if neither the request nor the grant sets another number.
 pub const DEFAULT_MAX_USES: u32 = 5;
@@ -20,7 +22,15 @@ pub const MOST_USES: u32 = 100;
 const MAX_DOMAINS: usize = 100;
 
 /// The kind of a tool that a provider runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+///
+/// ```
+/// use agenthost_core::llm::ServerToolKind;
+///
+/// assert_eq!("web-fetch".parse(), Ok(ServerToolKind::WebFetch));
+/// let why = "web-serch".parse::<ServerToolKind>();
+/// assert_eq!(why, Err("`web-serch` is not a tool of a provider; the nearest is `web-search`".to_owned()));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ServerToolKind {
     /// Searches the web.
@@ -54,23 +64,33 @@ impl ServerToolKind {
             Self::WebFetch => "web_fetch",
         }
     }
+}
 
-    /// Returns the kind with this name.
-    ///
-    /// ```
-    /// use agenthost_core::llm::ServerToolKind;
-    ///
-    /// assert_eq!(ServerToolKind::from_name("web-fetch"), Some(ServerToolKind::WebFetch));
-    /// assert_eq!(ServerToolKind::from_name("shell"), None);
-    /// ```
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
+impl FromStr for ServerToolKind {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let names = Self::ALL.map(Self::name);
+        let kind = Self::ALL.into_iter().find(|kind| kind.name() == name);
+        kind.ok_or_else(|| match nearest(name, names.into_iter()) {
+            Some(near) => format!("`{name}` is not a tool of a provider; the nearest is `{near}`"),
+            None => format!(
+                "`{name}` is not a tool of a provider; the known ones are {}",
+                names.join(" and ")
+            ),
+        })
     }
 }
 
 impl fmt::Display for ServerToolKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for ServerToolKind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_text(deserializer)
     }
 }
 
@@ -100,7 +120,7 @@ impl Domain {
     }
 }
 
-impl std::str::FromStr for Domain {
+impl FromStr for Domain {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -131,7 +151,22 @@ impl fmt::Display for Domain {
 
 impl<'de> Deserialize<'de> for Domain {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+        from_text(deserializer)
+    }
+}
+
+fn from_text<'de, D: Deserializer<'de>, T: FromStr<Err = String>>(deserializer: D) -> Result<T, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+}
+
+/// Reads a list of domains that is there. An empty one would mean all domains.
+fn some_domains<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Domain>, D::Error> {
+    let domains = Vec::deserialize(deserializer)?;
+    match domains.is_empty() {
+        true => Err(D::Error::custom(
+            "a list of domains is empty; leave it out for all domains",
+        )),
+        false => Ok(domains),
     }
 }
 
@@ -143,10 +178,10 @@ pub struct ServerToolGrant {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_uses: Option<u32>,
     /// The domains that the tool may use, with their subdomains; empty for all.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "some_domains", skip_serializing_if = "Vec::is_empty")]
     pub allowed_domains: Vec<Domain>,
     /// The domains that the tool may not use. Excludes `allowed_domains`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "some_domains", skip_serializing_if = "Vec::is_empty")]
     pub blocked_domains: Vec<Domain>,
 }
 
@@ -228,6 +263,27 @@ impl ServerToolGrant {
             allowed_domains: allowed,
             blocked_domains: blocked,
         })
+    }
+
+    /// Explains why [`ServerToolGrant::within`] leaves no domain, as the end of a sentence. Returns an empty text if both
+    /// grants just name different domains.
+    #[doc(hidden)]
+    pub fn no_domain_left(&self, ceiling: &Self) -> String {
+        let within = |allowed: &Self, blocked: &Self| {
+            let mut pairs = allowed.allowed_domains.iter().flat_map(|allowed| {
+                let below = blocked.blocked_domains.iter().find(|blocked| allowed.covers(blocked));
+                below
+                    .filter(|below| *below != allowed)
+                    .map(|below| (allowed.clone(), below.clone()))
+            });
+            pairs.next()
+        };
+        match within(self, ceiling).or_else(|| within(ceiling, self)) {
+            Some((allowed, blocked)) => format!(
+                "; {allowed} is left out because {blocked} below it is blocked, and a provider takes only one of both lists"
+            ),
+            None => String::new(),
+        }
     }
 
     /// Returns whether this grant allows everything that `other` does.
@@ -324,6 +380,23 @@ impl ServerToolGrants {
         self.0.get(&kind)
     }
 
+    /// Returns the same tools, each with its number of uses written out.
+    ///
+    /// ```
+    /// use agenthost_core::llm::ServerToolGrants;
+    ///
+    /// let grants: ServerToolGrants = serde_json::from_str(r#"{"web-search": {}}"#)?;
+    /// assert_eq!(serde_json::to_string(&grants.with_uses())?, r#"{"web-search":{"max-uses":5}}"#);
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_uses(mut self) -> Self {
+        for grant in self.0.values_mut() {
+            grant.max_uses = Some(grant.uses());
+        }
+        self
+    }
+
     /// Returns the tools that both grant, each with the narrower bounds.
     #[must_use]
     pub fn within(&self, ceiling: &Self) -> Self {
@@ -372,10 +445,10 @@ pub struct ServerTool {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_uses: Option<u32>,
     /// The domains that the tool may use, with their subdomains; empty for all.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "some_domains", skip_serializing_if = "Vec::is_empty")]
     pub allowed_domains: Vec<Domain>,
     /// The domains that the tool may not use. Excludes `allowed_domains`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "some_domains", skip_serializing_if = "Vec::is_empty")]
     pub blocked_domains: Vec<Domain>,
 }
 
@@ -425,8 +498,11 @@ impl ServerTool {
         if let Some(domain) = self.allowed_domains.iter().find(outside) {
             return Err(format!("the domain {domain} is not granted for {}", self.kind));
         }
-        let bounds = self.bounds().within(grant);
-        let bounds = bounds.ok_or_else(|| format!("no domain that is granted for {} is left", self.kind))?;
+        let asked = self.bounds();
+        let bounds = asked.within(grant).ok_or_else(|| {
+            let why = asked.no_domain_left(grant);
+            format!("no domain that is granted for {} is left{why}", self.kind)
+        })?;
         let asked = self.max_uses.unwrap_or(grant.uses());
         Ok(Self {
             kind: self.kind,
@@ -466,17 +542,17 @@ mod tests {
             (
                 r#"{"allowed-domains": ["b.com"]}"#,
                 r#"{"allowed-domains": ["a.com"]}"#,
-                Err("b.com is not granted"),
+                Err("the domain b.com is not granted for web-search"),
             ),
             (
                 r#"{"allowed-domains": ["a.com"]}"#,
                 r#"{"allowed-domains": ["x.a.com"]}"#,
-                Err("a.com is not granted"),
+                Err("the domain a.com is not granted for web-search"),
             ),
             (
                 r#"{"allowed-domains": ["x.b.com"]}"#,
                 r#"{"blocked-domains": ["b.com"]}"#,
-                Err("x.b.com is not granted"),
+                Err("the domain x.b.com is not granted for web-search"),
             ),
             (
                 r#"{"blocked-domains": ["c.com"]}"#,
@@ -486,7 +562,20 @@ mod tests {
             (
                 r#"{"blocked-domains": ["a.com"]}"#,
                 r#"{"allowed-domains": ["a.com"]}"#,
-                Err("no domain"),
+                Err("no domain that is granted for web-search is left"),
+            ),
+            (
+                r#"{"blocked-domains": ["x.a.com", "c.com"]}"#,
+                r#"{"allowed-domains": ["a.com", "b.com"]}"#,
+                Ok(r#"{"max-uses":5,"allowed-domains":["b.com"]}"#),
+            ),
+            (
+                r#"{"blocked-domains": ["x.a.com"]}"#,
+                r#"{"allowed-domains": ["a.com"]}"#,
+                Err(
+                    "no domain that is granted for web-search is left; a.com is left out because x.a.com below it is blocked, \
+                     and a provider takes only one of both lists",
+                ),
             ),
         ] {
             let bounds = grant(asked);
@@ -504,7 +593,7 @@ mod tests {
                         "{asked} of {granted}"
                     );
                 }
-                (Err(why), Err(expected)) => assert!(why.contains(expected), "{asked} of {granted}: {why}"),
+                (Err(why), Err(expected)) => assert!(why.ends_with(expected), "{asked} of {granted}: {why}"),
                 (got, _) => panic!("{asked} of {granted}: {got:?}"),
             }
         }
@@ -559,7 +648,16 @@ mod tests {
                 r#"[{"kind": "web-search", "allowed-domains": ["a.com"], "blocked-domains": ["b.com"]}]"#,
                 "exclude",
             ),
-            (r#"[{"kind": "code-execution"}]"#, "code-execution"),
+            (r#"[{"kind": "web-serch"}]"#, "the nearest is `web-search`"),
+            // An empty list would mean all domains.
+            (
+                r#"[{"kind": "web-search", "allowed-domains": []}]"#,
+                "a list of domains is empty",
+            ),
+            (
+                r#"[{"kind": "web-search", "blocked-domains": []}]"#,
+                "a list of domains is empty",
+            ),
             (r#"[{"kind": "web-search", "type": "mcp"}]"#, "unknown field `type`"),
         ] {
             let why = ServerTool::read_list(list).unwrap_err();

@@ -29,7 +29,7 @@ const MAX_NAME_BYTES: usize = 64;
 pub struct ToolDefinition {
     /// The name: letters, digits, `_` and `-`, at most 64 bytes, unique in the request.
     pub name: String,
-    /// What the tool does, for the model.
+    /// A description of the tool for the model.
     #[serde(default)]
     pub description: String,
     /// The JSON Schema of the arguments, which are an object.

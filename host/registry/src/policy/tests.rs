@@ -451,7 +451,7 @@ fn a_wrong_file_is_named_with_its_line() {
         ),
         (
             "[max-for.\"a:b\".server-tools]\nshell = {}",
-            "policy-0.toml:3: `shell` in [max-for.\"a:b\".server-tools]: `shell` is not a tool of a provider; write web-search or web-fetch",
+            "policy-0.toml:3: `shell` in [max-for.\"a:b\".server-tools]: `shell` is not a tool of a provider; the known ones are web-search and web-fetch",
             "Write server-tools = ",
         ),
         (
