@@ -21,7 +21,7 @@ use super::terminal::{Style, Styled, indented};
 use agenthost::Host;
 use agenthost::allowance;
 use agenthost::config::trust::crates::CrateBuild;
-use agenthost::config::{Config, Env, ModelRef, ProviderConfig, ProviderKind, SetBy};
+use agenthost::config::{Config, Env, ModelRef, ProviderConfig, ProviderKind};
 use agenthost::error::{Classify as _, Error, ErrorClass, Result, with_causes};
 use agenthost::gate::{self, Holder, Sharing};
 use agenthost::limits::{LimitKind, units};
@@ -480,11 +480,7 @@ fn key(config: &Config, name: &str, provider: &ProviderConfig) -> (CheckStatus, 
 /// Advises against chat completions at OpenAI's own address: its current models do not take tools there.
 fn chat_hint(name: &str, provider: &ProviderConfig) -> Option<String> {
     let is_chat = matches!(provider.kind, ProviderKind::OpenAi { .. });
-    let is_vendor = provider
-        .address
-        .as_ref()
-        .is_some_and(|address| address.set_by == SetBy::Vendor);
-    (is_chat && is_vendor).then(|| {
+    (is_chat && provider.is_at_vendor()).then(|| {
         format!("For tools and web search, write kind = \"openai-responses\" under [providers.{name}], or no kind for `openai`.")
     })
 }

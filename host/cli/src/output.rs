@@ -338,15 +338,18 @@ impl Printer {
     }
 }
 
+/// The plurals that are not the singular with an `s`.
+const IRREGULAR: [(&str, &str); 2] = [("retries", "retry"), ("searches", "search")];
+
 /// Returns a count with its noun in the right number: `1 call`, `2 calls`, `1 retry`. The noun is given in the plural.
 pub(super) fn counted(count: u64, words: &str) -> String {
     let number = table::thousands(&count.to_string());
-    match words.strip_suffix("ies") {
-        Some(stem) if count == 1 => format!("{number} {stem}y"),
-        None if count == 1 && words.ends_with("ches") => format!("{number} {}", words.trim_end_matches("es")),
-        None if count == 1 => format!("{number} {}", words.trim_end_matches('s')),
-        _ => format!("{number} {words}"),
+    if count != 1 {
+        return format!("{number} {words}");
     }
+    let irregular = IRREGULAR.iter().find(|(plural, _)| *plural == words);
+    let singular = irregular.map_or_else(|| words.strip_suffix('s').unwrap_or(words), |(_, singular)| singular);
+    format!("{number} {singular}")
 }
 
 /// Converts the result of writing to stdout.
@@ -437,6 +440,24 @@ fn wants_json() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_thing_has_its_singular() {
+        for (words, one) in [
+            ("calls", "1 call"),
+            ("retries", "1 retry"),
+            ("searches", "1 search"),
+            ("more tasks", "1 more task"),
+            ("inert WASI interfaces", "1 inert WASI interface"),
+            ("caches", "1 cache"),
+            ("sent ahead", "1 sent ahead"),
+        ] {
+            assert_eq!(
+                (counted(1, words), counted(2_000, words)),
+                (one.to_owned(), format!("2,000 {words}"))
+            );
+        }
+    }
 
     #[test]
     fn the_code_that_matters_most_is_kept() {

@@ -60,6 +60,13 @@ const OPENAI: Vendor = Vendor {
 };
 const OFFLINE: &str = "offline";
 
+impl Vendor {
+    /// Returns whether a base URL, as [`base_url`] returns it, is the vendor's own, whoever wrote it.
+    fn is_at(&self, url: &str) -> bool {
+        url == self.url
+    }
+}
+
 impl Kind {
     fn vendor(self) -> Option<&'static Vendor> {
         match self {
@@ -71,11 +78,15 @@ impl Kind {
 
     /// Returns the kind of a provider without a `kind`, if it needs no entry.
     fn assumed(env: &Env, name: &str, raw: &RawProvider) -> Option<Self> {
-        let is_at_vendor = raw.base_url.is_none() && env.var(OPENAI.url_var).is_none();
+        let is_at_vendor = || match (&raw.base_url, env.var(OPENAI.url_var)) {
+            (Some((url, _)), _) => OPENAI.is_at(url),
+            (None, Some(text)) => base_url(text).is_ok_and(|url| OPENAI.is_at(&url)),
+            (None, None) => true,
+        };
         match name {
             name if name == ANTHROPIC.name => Some(Self::Anthropic),
             // Other servers speak chat completions.
-            name if name == OPENAI.name && is_at_vendor => Some(Self::OpenAiResponses),
+            name if name == OPENAI.name && is_at_vendor() => Some(Self::OpenAiResponses),
             name if name == OPENAI.name => Some(Self::OpenAi),
             OFFLINE => Some(Self::Offline),
             _ => None,
@@ -89,6 +100,31 @@ impl Kind {
             Some(before) => self == before || (vendor(self).is_some() && vendor(self) == vendor(before)),
             None => name == vendor(self).unwrap_or(OFFLINE) && self != Self::Script,
         }
+    }
+}
+
+impl ProviderConfig {
+    /// Returns whether the provider's address is that of the vendor of its kind, whoever wrote it.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// use agenthost_config::{Config, Env};
+    ///
+    /// let text = "[providers.openai]\nbase-url = 'https://api.openai.com/v1/'\n";
+    /// std::fs::write(dir.path().join("agenthost.toml"), text)?;
+    /// let config = Config::load(&Env::new([].into(), dir.path(), None))?;
+    /// assert!(config.provider("openai").is_some_and(|openai| openai.is_at_vendor()));
+    /// assert!(config.provider("offline").is_some_and(|offline| !offline.is_at_vendor()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn is_at_vendor(&self) -> bool {
+        let vendor = Kind::parse(self.kind.name()).ok().and_then(Kind::vendor);
+        let address = self.address.as_ref();
+        vendor
+            .zip(address)
+            .is_some_and(|(vendor, address)| vendor.is_at(&address.url))
     }
 }
 

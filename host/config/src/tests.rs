@@ -371,6 +371,20 @@ fn openai_at_its_own_address_has_the_responses_api() {
     let openai = |text: &str| kind(&Scratch::new().user(text), "openai");
     assert_eq!(openai(""), ProviderKind::OpenAiResponses);
     assert_eq!(openai("[providers.openai]\nretries = 2"), ProviderKind::OpenAiResponses);
+    for url in [
+        "https://api.openai.com/v1",
+        "https://api.openai.com/v1/",
+        "https://API.openai.com:443/v1",
+    ] {
+        let text = format!("[providers.openai]\nbase-url = \"{url}\"");
+        assert_eq!(openai(&text), ProviderKind::OpenAiResponses, "{url}");
+        let by_variable = Scratch::new().var("OPENAI_BASE_URL", url).load();
+        assert_eq!(
+            by_variable.provider("openai").unwrap().kind,
+            ProviderKind::OpenAiResponses,
+            "{url}"
+        );
+    }
     assert_eq!(openai("[providers.openai]\nkind = \"openai\""), plain);
     assert_eq!(
         openai("[providers.openai]\nbase-url = \"https://corp.example/v1\""),

@@ -79,8 +79,8 @@ pub trait Provider: Send + Sync + fmt::Debug {
     /// Returns a one-line description for people: the service and its address, never a key.
     fn summary(&self) -> String;
 
-    /// Returns the kind of service, as configuration files write it: `anthropic` or `openai` if it serves the models of
-    /// that vendor. Token estimates and the built-in prices depend on it.
+    /// Returns the kind of service, as configuration files write it: `anthropic`, `openai` or `openai-responses` if it
+    /// serves the models of that vendor. Token estimates and the built-in prices depend on it.
     fn kind(&self) -> &'static str {
         "custom"
     }

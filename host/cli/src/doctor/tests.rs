@@ -103,7 +103,12 @@ fn the_kind_of_a_service_is_named_and_chat_at_openai_gets_a_hint() {
         chat_hint("openai", config.provider("openai").unwrap())
     };
     assert!(hint("[providers.openai]\nkind = \"openai\"").is_some_and(|hint| hint.contains("openai-responses")));
+    assert!(hint("[providers.openai]\nkind = \"openai\"\nbase-url = \"https://api.openai.com/v1/\"").is_some());
     assert_eq!(hint(""), None);
+    assert_eq!(
+        hint("[providers.openai]\nbase-url = \"https://api.openai.com/v1\""),
+        None
+    );
     assert_eq!(hint("[providers.openai]\nbase-url = \"http://localhost:1/v1\""), None);
 }
 
