@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 
 use self::make::MARK;
 use agenthost_core::llm::{
-    Extension, Part, Provider, ProviderError, Reply, Request, Role, ServerToolKind, Stop, Usage,
+    Extension, Message, Part, Provider, ProviderError, Reply, Request, Role, ServerToolKind, Stop, Usage,
 };
 
 /// The length of the quote from the last message in a reply without a schema, in characters.
@@ -126,7 +126,13 @@ pub(super) fn tokens(text: &str) -> u64 {
 }
 
 fn quote(request: &Request) -> String {
-    let asked = request.messages.iter().rev().find(|message| message.role == Role::User);
+    let has_text = |message: &&Message| message.content.iter().any(|part| matches!(part, Part::Text(_)));
+    let asked = request
+        .messages
+        .iter()
+        .rev()
+        .filter(|message| message.role == Role::User)
+        .find(has_text);
     let text: String = asked
         .into_iter()
         .flat_map(|message| &message.content)

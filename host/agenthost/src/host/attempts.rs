@@ -35,6 +35,9 @@ pub(super) use self::call::{Answered, Call, SpentBefore};
 
 /// A wait that is not reported: most are shorter, and a reader sees the next event at once.
 const UNREPORTED_WAIT: Duration = Duration::from_millis(200);
+/// The most forms in which one request is sent to a model: as it is, without the schema as a parameter, without encrypted
+/// reasoning, and without the members of earlier replies.
+const MAX_FORMS: u32 = 4;
 /// The time between two reports of a wait, whose reason may change.
 const WAIT_REPORTS: Duration = Duration::from_secs(5);
 
@@ -131,16 +134,16 @@ impl Call<'_> {
         let mut attempt = 0;
         // Attempts in an outage do not count.
         let mut counted = 0;
-        let mut other_form = false;
+        let mut forms = 1;
         let size = InputSize::measure(request, model.served.kind).await;
         loop {
             let mut error = match self.attempt(model, request, &size, attempt).await {
                 Err(Failed::Provider(error)) => error,
                 other => return other,
             };
-            if error.kind == ProviderErrorKind::FormatRefused && !other_form {
+            if error.kind == ProviderErrorKind::FormatRefused && forms < MAX_FORMS {
                 // The service works, and the provider asks in another form from now on.
-                other_form = true;
+                forms += 1;
                 self.retries(model, request, &error, Duration::ZERO);
                 attempt += 1;
                 continue;
