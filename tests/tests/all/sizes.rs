@@ -307,7 +307,7 @@ fn a_fan_out_and_ctrl_c() {
         root/1  demo:competitor@0.2.0  asking local/small  $0.003  [time]
         root/2  demo:competitor@0.2.0  asking local/small  $0.003  [time]
     ");
-    insta::assert_snapshot!(interrupted, @"
+    insta::assert_snapshot!(interrupted, @r#"
     estimate: no earlier runs, at worst $4.00, at most 100 sub-agents
     --- log of root/0 (demo:competitor@0.2.0)
       the model call is denied: demo:competitor is not granted web-search; to allow
@@ -324,7 +324,7 @@ fn a_fan_out_and_ctrl_c() {
     error: task root (demo:market-scan@0.2.0): cancelled: the task was cancelled
     run [the run's id]: 6 calls, 4,861 tokens in, 4,800 out, $0.058653, [time]
     note: what was paid for is kept; go on with `agenthost resume [the run's id]`
-    ");
+    "#);
     let (running, interrupted) = fan_out(WIDE);
     insta::assert_snapshot!(running, @"
     estimate: no earlier runs, at worst $4.00, at most 100 sub-agents
@@ -333,12 +333,18 @@ fn a_fan_out_and_ctrl_c() {
         root/1  demo:competitor@0.2.0  asking local/small  1 call  1,100 tokens  $0.003  [time]
         root/2  demo:competitor@0.2.0  asking local/small  1 call  1,100 tokens  $0.003  [time]
     ");
-    insta::assert_snapshot!(interrupted, @"
+    insta::assert_snapshot!(interrupted, @r#"
     estimate: no earlier runs, at worst $4.00, at most 100 sub-agents
+    --- log of root/0 (demo:competitor@0.2.0)
+      the model call is denied: demo:competitor is not granted web-search; to allow it, add server-tools = { web-search = {} } to [grants."demo:competitor"]; it is sent again without web-search
+    --- log of root/1 (demo:competitor@0.2.0)
+      the model call is denied: demo:competitor is not granted web-search; to allow it, add server-tools = { web-search = {} } to [grants."demo:competitor"]; it is sent again without web-search
+    --- log of root/2 (demo:competitor@0.2.0)
+      the model call is denied: demo:competitor is not granted web-search; to allow it, add server-tools = { web-search = {} } to [grants."demo:competitor"]; it is sent again without web-search
     error: task root (demo:market-scan@0.2.0): cancelled: the task was cancelled
-    run [the run's id]: 6 calls, 4,663 tokens in, 4,800 out, $0.058158, [time]
+    run [the run's id]: 6 calls, 4,861 tokens in, 4,800 out, $0.058653, [time]
     note: what was paid for is kept; go on with `agenthost resume [the run's id]`
-    ");
+    "#);
 }
 
 fn items(machine: &TestEnv, count: usize) -> [String; 3] {
