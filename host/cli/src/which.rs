@@ -74,9 +74,17 @@ impl PluginArgs {
         for kind in tools {
             match info.server_tools() {
                 Ok(asked) if asked.get(kind).is_some() => {}
-                Ok(_) => printer.note(&format!(
-                    "{name} does not ask for {kind}: --server-tool gives it nothing"
-                )),
+                Ok(_) => {
+                    let below = asking(&plugin, kind).map(|below| {
+                        format!(
+                            "; {below} does: grant it with server-tools in [grants.\"{below}\"] of your configuration"
+                        )
+                    });
+                    printer.note(&format!(
+                        "{name} does not ask for {kind}: --server-tool gives it nothing{}",
+                        below.unwrap_or_default()
+                    ));
+                }
                 Err(why) => printer.note(&format!(
                     "the `server-tools` of {name} are invalid, so --server-tool gives it nothing: {why}"
                 )),
@@ -94,6 +102,14 @@ impl PluginArgs {
     pub(super) fn given_server_tools(&self) -> &[String] {
         &self.server_tool
     }
+}
+
+/// Returns the name of a plugin below `plugin` that asks for a tool of a provider.
+fn asking(plugin: &Plugin, kind: ServerToolKind) -> Option<String> {
+    plugin.sub_agents().find_map(|(_, below)| {
+        let asks = below.info().server_tools().is_ok_and(|tools| tools.get(kind).is_some());
+        asks.then(|| below.id().name.clone()).or_else(|| asking(below, kind))
+    })
 }
 
 /// Returns whether a path is in the folder of the project's file, with all links resolved. Returns `false` without such

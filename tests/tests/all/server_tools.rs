@@ -535,3 +535,14 @@ fn a_guest_without_the_grant_reaches_no_tool_of_a_provider() {
         );
     }
 }
+
+#[test]
+fn a_flag_for_a_tool_that_only_a_sub_agent_asks_for_names_the_way() {
+    let machine = machine_for("[models]\nfast = \"offline/fast\"\nstrong = \"offline/strong\"\n");
+    let scan = plugin("market-scan").display().to_string();
+    let market = json!({"companies": ["Acme"], "questions": []}).to_string();
+    let output = machine.run(["run", &scan, "--input", &market, "--server-tool", "web-search=3"]);
+    let note =
+        "demo:market-scan does not ask for web-search: --server-tool gives it nothing; demo:competitor does: grant it";
+    assert!(output.stderr.replace("\n  ", " ").contains(note), "{output}");
+}

@@ -85,14 +85,15 @@ fn a_changed_plugin_fails_until_the_change_is_accepted() {
     let failed = machine.run(["test", "edited"]);
     assert_eq!(failed.code, 1, "{failed}");
     for part in [
-        "FAILED cassettes/first.json: 4 calls, ",
+        "FAILED cassettes/first.json: 7 calls, ",
         "\n  root, ask 0: the model is asked something else\n",
         "\n    -Answer the question about the company.\n    +Answer the question about the company in one word.\n",
     ] {
         assert!(failed.stdout.contains(part), "{part:?} in {failed}");
     }
     assert!(failed.stderr.contains("run it again with --update"), "{failed}");
-    assert_eq!(kinds(&machine, 1), ["request"; 3]);
+    // Each question is asked twice, as searching is not granted.
+    assert_eq!(kinds(&machine, 1), ["request"; 6]);
     assert_eq!(read(&file), before, "nothing is written unasked");
 
     let updated = machine.run(["test", "edited", "--update"]);
@@ -102,18 +103,20 @@ fn a_changed_plugin_fails_until_the_change_is_accepted() {
     assert_eq!(kinds(&machine, 0), [""; 0]);
     let ask = |of: &Value| of["tasks"][0]["asks"][0].clone();
     assert_ne!(ask(&before)["request"], ask(&after)["request"]);
-    assert_eq!(ask(&before)["reply"], ask(&after)["reply"]);
+    let reply = |of: &Value| of["tasks"][0]["asks"][3]["reply"].clone();
+    assert_eq!(reply(&before), reply(&after));
+    assert_ne!(reply(&before), Value::Null);
     for kept in ["seed", "clock-ms", "input"] {
         assert_eq!(before[kept], after[kept]);
     }
 
     // An edited reply is what the plugin gets.
     let mut changed = after.clone();
-    changed["tasks"][0]["asks"][3]["reply"]["json"]["confidence"] = json!(0.25);
+    changed["tasks"][0]["asks"][6]["reply"]["json"]["confidence"] = json!(0.25);
     write(&file, &changed);
     assert_eq!(kinds(&machine, 1), ["outcome"]);
     let shown = machine.run(["test", "edited"]);
-    assert!(shown.stdout.contains("    +  \"confidence\": 0.25\n"), "{shown}");
+    assert!(shown.stdout.contains("    +  \"confidence\": 0.25,\n"), "{shown}");
 
     // Ceilings are kept to.
     let mut changed = after.clone();
@@ -154,6 +157,7 @@ fn a_changed_plugin_fails_until_the_change_is_accepted() {
     let asks = cassette["tasks"][0]["asks"].as_array().unwrap();
     let full: u64 = asks
         .iter()
+        .filter(|ask| !ask["reply"].is_null())
         .filter_map(|ask| ask["request"]["max-tokens"].as_u64())
         .sum();
     assert!(
