@@ -78,6 +78,12 @@ pub(super) fn merge(lower: Layer, upper: Layer, accepted: &Accepted) -> Merged {
     for name in upper.schedules.keys() {
         forget(&mut origins, &format!("schedules.{name}."));
     }
+    // What the upper file's entry does not name is not granted any more.
+    for name in upper.grants.keys() {
+        for key in ["dirs", "server-tools"] {
+            origins.remove(&format!("grants.{name}.{key}"));
+        }
+    }
     let price_floors = lower.prices.clone();
     let granted = lower.grants.iter();
     let granted = granted.map(|(plugin, grant)| (plugin.clone(), grant.server_tools.clone()));

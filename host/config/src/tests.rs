@@ -548,3 +548,14 @@ fn a_providers_section_is_named_with_its_place_and_without_the_home_directory() 
         assert_eq!(config.provider_section(provider, key), shown);
     }
 }
+
+/// A message names the entry that applies, and not the one that it replaces.
+#[test]
+fn an_entry_that_drops_a_granted_tool_is_the_one_to_change() {
+    let user = "[grants.\"demo:scan\"]\nserver-tools = [\"web-search\"]";
+    let project = "[models]\nfast = \"offline/fast\"\n[grants.\"demo:scan\"]\nmodels = [\"fast\"]";
+    let config = Scratch::project(project).user(user).load();
+    assert!(config.grant("demo:scan").server_tools.is_empty());
+    let section = config.grant_section("demo:scan", "server-tools");
+    assert_eq!(section, "[grants.\"demo:scan\"] (agenthost.toml:3)");
+}

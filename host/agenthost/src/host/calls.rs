@@ -20,7 +20,7 @@ use super::call_context::CallContext;
 use super::documents::TaskDocuments;
 use super::estimate::InputSize;
 use super::record::{PaidReply, PastCall, Recorded, SubTaskReplay};
-use super::server_tools::{MostUses, narrow, without_used};
+use super::server_tools::{MostUses, NarrowError, narrow, without_used};
 use super::shares::Shares;
 use super::{LoadedPlugin, SubAgent};
 use crate::telemetry;
@@ -389,8 +389,18 @@ impl TaskContext {
     async fn make(&self, call: &Call<'_>, ask: Ask) -> CallResult {
         let models = self.granted(&ask.model)?;
         let mut request = request(ask, self.call.host.config.reply_tokens(), &self.call.echoes)?;
+        let config = &self.call.host.config;
         narrow(&mut request, &self.server_tools, |kind| {
-            self.loaded.no_server_tool(&self.call.host.config, kind)
+            self.loaded.no_server_tool(config, kind)
+        })
+        .map_err(|error| match error {
+            NarrowError::NotGranted(why) => CallError::Denied(why),
+            NarrowError::Domains(why) => {
+                let section = config.grant_section(&self.plugin, "server-tools");
+                CallError::Denied(format!(
+                    "{why}; {section}, the manifest and the policies bound the domains"
+                ))
+            }
         })?;
         let reply = self.whole(call, models, request.clone()).await?;
         let (broken, why) = match self.judged(call, reply, &request).await? {

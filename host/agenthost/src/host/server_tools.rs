@@ -4,7 +4,7 @@
 //! is reserved. A provider receives a number of uses always, so that the cost of searches is known beforehand.
 
 use agenthost_core::limits::Usd;
-use agenthost_core::llm::{CallError, Extension, Part, Request, ServerTool, ServerToolGrants, ServerToolKind};
+use agenthost_core::llm::{Extension, Part, Request, ServerTool, ServerToolGrants, ServerToolKind};
 
 use crate::price::{Price, SEARCH_TOKENS};
 
@@ -13,14 +13,23 @@ pub(super) fn narrow(
     request: &mut Request,
     grants: &ServerToolGrants,
     refusal: impl Fn(ServerToolKind) -> String,
-) -> Result<(), CallError> {
+) -> Result<(), NarrowError> {
     for tool in &mut request.options.server_tools {
         let grant = grants
             .get(tool.kind)
-            .ok_or_else(|| CallError::Denied(refusal(tool.kind)))?;
-        *tool = tool.granted(grant).map_err(CallError::Denied)?;
+            .ok_or_else(|| NarrowError::NotGranted(refusal(tool.kind)))?;
+        *tool = tool.granted(grant).map_err(NarrowError::Domains)?;
     }
     Ok(())
+}
+
+/// The reason why a request may not use a tool.
+#[derive(Debug, PartialEq)]
+pub(super) enum NarrowError {
+    /// The tool is not granted.
+    NotGranted(String),
+    /// The domains that the request asks for are not granted.
+    Domains(String),
 }
 
 /// The most uses of the provider's tools in one request.
@@ -149,9 +158,21 @@ mod tests {
         let mut grants = ServerToolGrants::default();
         grants.0.insert(ServerToolKind::WebSearch, ServerToolGrant::default());
         let refused = narrow(&mut request.clone(), &grants, |kind| format!("{kind} is not granted"));
-        assert_eq!(refused, Err(CallError::Denied("web-fetch is not granted".to_owned())));
+        assert_eq!(
+            refused,
+            Err(NarrowError::NotGranted("web-fetch is not granted".to_owned()))
+        );
         request.options.server_tools.truncate(1);
         assert_eq!(narrow(&mut request, &grants, |_| String::new()), Ok(()));
         assert_eq!(request.options.server_tools[0].max_uses, Some(5));
+
+        request.options.server_tools = tools(r#"[{"kind": "web-search", "allowed-domains": ["b.com"]}]"#);
+        let bounds = ServerToolGrant {
+            allowed_domains: vec!["a.com".parse().unwrap()],
+            ..ServerToolGrant::default()
+        };
+        grants.0.insert(ServerToolKind::WebSearch, bounds);
+        let refused = narrow(&mut request, &grants, |_| String::new());
+        assert!(matches!(refused, Err(NarrowError::Domains(why)) if why.contains("b.com")));
     }
 }
