@@ -460,7 +460,7 @@ impl Prompt {
     }
 }
 
-/// Sets an option, replaces it, or removes it if there is no value.
+/// Sets an option, or removes it if `value` is `None`.
 fn set_option(request: &mut Request, name: impl Into<String>, value: Option<String>) {
     let name = name.into();
     request.options.retain(|(known, _)| *known != name);

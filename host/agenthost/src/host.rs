@@ -43,7 +43,7 @@ use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
 
 use crate::allowance::Allowances;
-use crate::price::{Price, PriceTable};
+use crate::price::{Price, PriceTable, vendor};
 use agenthost_config::{
     BodyRetention, Config, FieldPlace, KeySource, ModelRef, ProviderConfig, ProviderKind, ReadField, RequestField,
 };
@@ -463,8 +463,7 @@ impl Inner {
     /// Returns the price of a request with `options` to a model at a provider of `kind`.
     fn request_price(&self, model: &ModelRef, kind: &str, options: &Options) -> Option<Price> {
         // OpenAI's APIs have no request that keeps a cache entry for an hour.
-        let is_openai = matches!(kind, "openai" | "openai-responses");
-        let hour = !is_openai && options.cache == Some(CacheTtl::OneHour);
+        let hour = vendor(kind) != "openai" && options.cache == Some(CacheTtl::OneHour);
         let price = self.price(model)?;
         Some(if hour { price.with_hour_writes() } else { price.clone() })
     }

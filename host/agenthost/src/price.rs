@@ -190,7 +190,7 @@ impl PriceTable {
 
 /// Returns the vendor in the table that serves the models of a kind of provider: both of OpenAI's wires serve the same
 /// models at the same prices.
-fn vendor(kind: &str) -> &str {
+pub(crate) fn vendor(kind: &str) -> &str {
     match kind {
         "openai-responses" => "openai",
         kind => kind,

@@ -78,7 +78,7 @@ pub(super) fn merge(lower: Layer, upper: Layer, accepted: &Accepted) -> Merged {
     for name in upper.schedules.keys() {
         forget(&mut origins, &format!("schedules.{name}."));
     }
-    // What the upper file's entry does not name is not granted any more.
+    // An entry of the upper file replaces these two lists, so their places in the lower file no longer apply.
     for name in upper.grants.keys() {
         for key in ["dirs", "server-tools"] {
             origins.remove(&format!("grants.{name}.{key}"));

@@ -61,7 +61,7 @@ const OPENAI: Vendor = Vendor {
 const OFFLINE: &str = "offline";
 
 impl Vendor {
-    /// Returns whether a base URL, as [`base_url`] returns it, is the vendor's own, whoever wrote it.
+    /// Returns whether a base URL, as [`base_url`] returns it, is the vendor's own.
     fn is_at(&self, url: &str) -> bool {
         url == self.url
     }
@@ -104,7 +104,7 @@ impl Kind {
 }
 
 impl ProviderConfig {
-    /// Returns whether the provider's address is that of the vendor of its kind, whoever wrote it.
+    /// Returns whether the provider's address is that of the vendor of its kind.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -46,7 +46,7 @@ fn bounds(tool: &TomlEntry<'_>) -> Result<ServerToolGrant, FileError> {
     let domains = |key| match section.get(key) {
         None => Ok(Vec::new()),
         Some(entry) => match entry.list_as(str::parse::<Domain>)? {
-            none if none.is_empty() => Err(entry.wrong("the list is empty").with_advice(EMPTY)),
+            domains if domains.is_empty() => Err(entry.wrong("the list is empty").with_advice(EMPTY)),
             domains => Ok(domains),
         },
     };

@@ -70,7 +70,7 @@ impl<'a> Draft<'a> {
         self.content.push(Part::Text(text.into()));
     }
 
-    /// Adds text of the model's reasoning, which is the reply if there is no other.
+    /// Adds text of the model's reasoning, which is the reply if the model wrote nothing else.
     pub(crate) fn reasoning(&mut self, text: &str) {
         self.reasoning.push_str(text);
     }

@@ -116,7 +116,7 @@ pub struct PolicyMax {
 }
 
 impl PolicyMax {
-    /// Returns the tools that all ceilings leave, with the narrowest bounds; `None` if there is no ceiling.
+    /// Returns the tools that all ceilings leave, with the narrowest bounds; `None` if no policy sets a ceiling.
     ///
     /// ```
     /// use agenthost_registry::policy::Policy;

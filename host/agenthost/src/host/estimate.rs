@@ -17,7 +17,7 @@ use agenthost_providers::schema::{Dialect, fit, instruct};
 use icu_normalizer::ComposingNormalizer;
 use serde_json::Value;
 
-use crate::price::SEARCH_TOKENS;
+use crate::price::{SEARCH_TOKENS, vendor};
 
 /// The tokens of a request that are in none of its texts: markers of roles, and additions of a vendor for a schema.
 const TOKENS_PER_REQUEST: u64 = 64;
@@ -190,9 +190,8 @@ impl InputSize {
 /// are written out, or as a part of the system text, if the service refuses the parameter.
 fn schema_forms<'a>(schema: &'a Value, kind: &'a str) -> impl Iterator<Item = String> + 'a {
     let dialects = [("anthropic", Dialect::Anthropic), ("openai", Dialect::OpenAi)];
-    let sent = dialects.into_iter().filter(move |(name, _)| match kind {
-        "openai-responses" => *name == "openai",
-        "anthropic" | "openai" => *name == kind,
+    let sent = dialects.into_iter().filter(move |(name, _)| match vendor(kind) {
+        vendor @ ("anthropic" | "openai") => *name == vendor,
         _ => true,
     });
     let fitted = sent.filter_map(|(_, dialect)| fit(schema, dialect).ok());
@@ -204,9 +203,9 @@ fn schema_forms<'a>(schema: &'a Value, kind: &'a str) -> impl Iterator<Item = St
 /// Returns whether a provider of `kind` may serve a model of Anthropic as `model`. A gateway with OpenAI's API keeps the
 /// name of the family in the name of the model. An implementation of a kind of its own can serve any model.
 fn may_serve_anthropic(kind: &str, model: &str) -> bool {
-    match kind {
+    match vendor(kind) {
         "offline" | "script" => false,
-        "openai" | "openai-responses" => model.to_ascii_lowercase().contains("claude"),
+        "openai" => model.to_ascii_lowercase().contains("claude"),
         _ => true,
     }
 }

@@ -160,7 +160,7 @@ async fn a_status_tells_how_a_reply_ended() {
         let said = told(200, &response(&json!([message("Blue.")]), &more).to_string()).await;
         match &said {
             Ok(reply) => assert_eq!(reply.text(), "Blue."),
-            // What the service counted is charged.
+            // The count of the service is charged.
             Err(error) => assert_eq!(
                 error.usage.as_ref().map(|usage| usage.input),
                 Some(30),

@@ -44,7 +44,7 @@ async fn calls_without_ids_get_some_and_a_value_is_read_as_arguments() {
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), 4, "{ids:?}");
-    // What the API has no form for does not go back as it came.
+    // The API does not take these members back, or in another form.
     assert!(read[..2].iter().all(|call| call.echo.is_none()) && read[3].echo.is_none());
 
     let next = json!({"content": null, "tool_calls": [call(json!("a"), json!("{}"))]});
